@@ -1,0 +1,1 @@
+"""Configuration: files to one validated, typed snapshot."""

@@ -1,0 +1,280 @@
+"""The data types of the straight line: Query + Window → Samples → Frame → State → Prediction → Output."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One configured query. Policy fields that are None fall back to the model's."""
+
+    alias: str
+    expr: str
+    step_ms: int
+    tz: str = "UTC"
+    offset_ms: int = 0
+    tenant_id: str = ""
+    max_points_per_query: int | None = None
+    data_range: tuple[float, float] | None = None
+    detection_direction: str | None = None
+    min_dev_from_expected: tuple[float, float] | None = None
+    min_rel_dev_from_expected: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Grid times start, start + step, …, end: Unix milliseconds, both ends inside, multiples of the step.
+
+    An end before the start is an empty window.
+    """
+
+    start_ms: int
+    end_ms: int
+    step_ms: int
+
+    @property
+    def n_steps(self) -> int:
+        return max(0, (self.end_ms - self.start_ms) // self.step_ms + 1)
+
+    def timestamps_ms(self) -> I64:
+        """(n_steps,) grid times."""
+        return self.start_ms + self.step_ms * np.arange(self.n_steps, dtype=np.int64)
+
+    def split(self, max_steps: int) -> list[Window]:
+        """Consecutive windows of at most `max_steps` steps that share no grid time and leave none out."""
+        size = max(1, max_steps) * self.step_ms
+        starts = range(self.start_ms, self.end_ms + 1, size)
+        return [replace(self, start_ms=s, end_ms=min(s + size - self.step_ms, self.end_ms)) for s in starts]
+
+
+def align_down(time_ms: int, step_ms: int) -> int:
+    """The last multiple of the step that is not after `time_ms`."""
+    return time_ms - time_ms % step_ms
+
+
+class SeriesTable:
+    """The label sets of one query, numbered in the order they first appear; append-only, safe for threads.
+
+    A label set's identity is its canonical text: compact JSON with sorted keys, as bytes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: dict[bytes, int] = {}
+        self._texts: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def intern(self, labels: Mapping[str, str]) -> int:
+        """The number of this label set, a new one for a new set."""
+        text = msgspec.json.encode(labels, order="sorted")
+        with self._lock:
+            number = self._ids.setdefault(text, len(self._texts))
+            if number == len(self._texts):
+                self._texts.append(text)
+            return number
+
+    def text(self, series: int) -> bytes:
+        """Canonical text of a label set."""
+        return self._texts[series]
+
+    def labels(self, series: int) -> dict[str, str]:
+        """A label set as a mapping."""
+        return msgspec.json.decode(self._texts[series], type=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Points as received: series k owns positions indptr[k]:indptr[k+1] of the flat arrays.
+
+    The same series may occur more than once and its points may be unsorted or repeated; the last one counts.
+    """
+
+    series: I64
+    indptr: I64
+    timestamps_ms: I64
+    values: F64
+
+    @property
+    def n_points(self) -> int:
+        return int(self.timestamps_ms.size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A regular grid of observations; the only shape check is here.
+
+    Parameters
+    ----------
+    series : (S,) numbers in the query's `SeriesTable`, without repeats.
+    timestamps_ms : (T,) increasing, multiples of `step_ms`.
+    values : (S, T) C-contiguous, missing is NaN; not to be written to.
+    tz : IANA zone of the query, for calendar features.
+    """
+
+    series: I64
+    timestamps_ms: I64
+    values: F64
+    step_ms: int
+    tz: str = "UTC"
+
+    def __post_init__(self) -> None:
+        values = self.values
+        if values.shape != (self.series.size, self.timestamps_ms.size):
+            raise ValueError(f"values {values.shape} for {self.series.size} x {self.timestamps_ms.size}")
+        if values.dtype != np.float64 or not values.flags.c_contiguous:
+            raise ValueError("values must be C-contiguous float64")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.series.size, self.timestamps_ms.size
+
+    def rows(self, start: int, stop: int) -> Frame:
+        """Rows start:stop, without a copy."""
+        return replace(self, series=self.series[start:stop], values=self.values[start:stop])
+
+    def select(self, series: I64) -> Frame:
+        """The given series in the given order; those this frame lacks are rows of NaN."""
+        if np.array_equal(series, self.series):
+            return self
+        where = find(self.series, series)
+        values = np.full((series.size, self.timestamps_ms.size), np.nan)
+        values[where >= 0] = self.values[where[where >= 0]]
+        return replace(self, series=series, values=values)
+
+
+def find(haystack: I64, needles: I64) -> I64:
+    """Position in `haystack` (no repeats) of each needle, -1 where it is not there."""
+    if haystack.size == 0 or needles.size == 0:
+        return np.full(needles.size, -1, dtype=np.int64)
+    slots = np.full(int(max(haystack.max(), needles.max())) + 1, -1, dtype=np.int64)
+    slots[haystack] = np.arange(haystack.size)
+    return slots[needles]
+
+
+def pack(samples: Samples, window: Window, tz: str = "UTC") -> Frame:
+    """Samples placed on the window's grid by their timestamps.
+
+    Points off the grid or outside the window, and non-finite values, are left out: missing is NaN. Rows are
+    ordered by series number. Where a series has several points at one time the last received counts.
+    """
+    series, row_of = np.unique(samples.series, return_inverse=True)
+    step = np.repeat(row_of.reshape(-1), np.diff(samples.indptr))
+    offset = samples.timestamps_ms - window.start_ms
+    column = offset // window.step_ms
+    keep = (offset % window.step_ms == 0) & (column >= 0) & (column < window.n_steps)
+    keep &= np.isfinite(samples.values)
+    values = np.full((series.size, window.n_steps), np.nan)
+    values[step[keep], column[keep]] = samples.values[keep]
+    return Frame(series, window.timestamps_ms(), values, window.step_ms, tz)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Fitted state of one group: a struct of arrays, rows aligned with `series`.
+
+    Parameters
+    ----------
+    series : (S,) numbers in the query's `SeriesTable`, without repeats.
+    columns : by name, arrays whose first axis is S.
+    shared : by name, arrays that belong to all series (a design matrix, a grid).
+    """
+
+    series: I64
+    columns: Mapping[str, NDArray[Any]]
+    shared: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def rows(self, start: int, stop: int) -> State:
+        """Rows start:stop, without a copy."""
+        part = {name: column[start:stop] for name, column in self.columns.items()}
+        return State(self.series[start:stop], part, self.shared)
+
+    def take(self, rows: I64) -> State:
+        """Copies of the given rows in the given order."""
+        return State(self.series[rows], {n: c[rows] for n, c in self.columns.items()}, self.shared)
+
+    def updated(self, **columns: NDArray[Any]) -> State:
+        """The same state with some columns replaced or added."""
+        return replace(self, columns={**self.columns, **columns})
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(a.nbytes for a in (*self.columns.values(), *self.shared.values()))
+
+    @classmethod
+    def concat(cls, parts: Sequence[State]) -> Self:
+        """Parts with the same columns, one below the other; shared arrays are the first part's."""
+        names = parts[0].columns
+        columns = {n: np.concatenate([p.columns[n] for p in parts]) for n in names}
+        return cls(np.concatenate([p.series for p in parts]), columns, parts[0].shared)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model says of a frame; every array is (S, T), NaN where it has nothing to say.
+
+    `seen` (S,) is how many finite points each row had learned before the frame's first step: the warm-up
+    counter of online models. `score` is for models without a band.
+    """
+
+    yhat: F64 | None = None
+    yhat_lower: F64 | None = None
+    yhat_upper: F64 | None = None
+    score: F64 | None = None
+    extra: Mapping[str, F64] = field(default_factory=dict)
+    seen: I64 | None = None
+
+    @classmethod
+    def concat(cls, parts: Sequence[Prediction]) -> Self:
+        """Rows of several predictions of one model, one below the other."""
+
+        def join(arrays: Iterable[NDArray[Any] | None]) -> Any:
+            found = [a for a in arrays if a is not None]
+            return np.concatenate(found) if found else None
+
+        names = ("yhat", "yhat_lower", "yhat_upper", "score", "seen")
+        joined = {name: join(getattr(p, name) for p in parts) for name in names}
+        return cls(**joined, extra={n: join(p.extra[n] for p in parts) for n in parts[0].extra})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """The columns to write of one group: by name, (S, T); non-finite cells are not written."""
+
+    series: I64
+    timestamps_ms: I64
+    columns: Mapping[str, F64]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(c.nbytes for c in self.columns.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """An output on its way to the writer, with all that its label prefixes are made of.
+
+    `model_alias`, `scheduler_alias` and `preset` are empty for the oldest configs, which write none of them.
+    `query_key` is the `for` label, `table` turns the output's series numbers into labels.
+    """
+
+    output: Output
+    table: SeriesTable
+    query_key: str
+    model_alias: str
+    scheduler_alias: str
+    preset: str
+    # Metrics always name the scheduler and preset, also where the written labels do not.
+    metric_labels: Mapping[str, str] = field(default_factory=dict)

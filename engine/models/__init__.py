@@ -1,0 +1,1 @@
+"""Models: hyperparameters as types, fitted state as arrays, kernels for both."""

@@ -1,0 +1,136 @@
+"""The contract of every model: hyperparameters are the type's fields, fitted state is arrays, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from engine.errors import ModelError
+from engine.frame import I64, Frame, Prediction, State
+from engine.pool import Pool
+from engine.settings import Duration, Pair, Range, Settings
+
+
+class Model(Settings, frozen=True, kw_only=True):
+    """Hyperparameters common to all models; see reference of the arguments in docs/models.
+
+    A model holds no data. Univariate models treat rows independently, so a frame may be cut between any two
+    rows. `State.series` and `Frame.series` are equal in every call of `learn` and `infer`: `align` sees to it.
+
+    Class attributes
+    ----------------
+    fit_by : "time" for a fit that is a fold: `fresh`, then `learn` on consecutive pieces of the window as they
+        arrive. "rows" for a fit that needs the whole window at once: `fit_rows` on blocks of rows.
+    is_online : `infer` also learns, and unknown series get a fresh row on the spot.
+    provides : names that `provide_series` may ask for; `default_series` what is written without it.
+    """
+
+    fit_by: ClassVar[Literal["time", "rows"]]
+    is_online: ClassVar[bool] = False
+    is_available: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
+    default_series: ClassVar[tuple[str, ...]] = provides
+
+    queries: list[str] | str | None = None
+    schedulers: list[str] | str | None = None
+    provide_series: list[str] | None = None
+    detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
+    min_dev_from_expected: Pair = Pair((0.0, 0.0))
+    min_rel_dev_from_expected: Pair = Pair((0.0, 0.0))
+    scale: Pair = Pair((1.0, 1.0))
+    clip_predictions: bool = False
+    anomaly_score_outside_data_range: float | None = None
+    data_range: Range | None = None
+    groupby: list[str] | None = None
+    forecast_at: list[Duration] = []
+    args: dict[str, Any] = {}
+
+    @property
+    def warm_up(self) -> int:
+        """Finite points that a series must have learned before its score counts; 0 for offline models."""
+        return 0
+
+    def fresh(self, series: I64, frame: Frame) -> State:
+        """State of series that have learned nothing; `frame` gives the grid and the zone."""
+        raise NotImplementedError
+
+    def learn(self, state: State, frame: Frame) -> State:
+        """State after the frame's points. The given state is not changed."""
+        raise NotImplementedError
+
+    def fit_rows(self, frame: Frame) -> State:
+        """State of the frame's rows from their whole window; rows without enough points are left out."""
+        raise NotImplementedError
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        """Predictions for the frame, and the state after it (the same one for offline models).
+
+        Online models predict each step from the state before it, then learn it.
+        """
+        raise NotImplementedError
+
+
+def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
+    """A state from scratch.
+
+    Parameters
+    ----------
+    blocks : for ``fit_by == "time"`` consecutive pieces of the window, each with any series; for "rows"
+        blocks of distinct rows over the whole window.
+
+    Raises
+    ------
+    ModelError : there was no block with a series.
+    """
+    state: State | None = None
+    for frame in blocks:
+        if frame.series.size == 0:
+            continue
+        if model.fit_by == "time":
+            if state is None:
+                state = model.fresh(frame.series, frame)
+            state, frame = with_unknown(model, state, frame)
+            state = _learn(model, state, frame, pool)
+        else:
+            parts = pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), frame.series.size)  # type: ignore[misc]
+            state = State.concat([*([state] if state is not None else []), *parts])
+    if state is None:
+        raise ModelError("no series with data in the fit window")
+    return state
+
+
+def _learn(model: Model, state: State, frame: Frame, pool: Pool) -> State:
+    parts = pool.map_rows(lambda a, b: model.learn(state.rows(a, b), frame.rows(a, b)), frame.series.size)
+    return parts[0] if len(parts) == 1 else State.concat(parts)
+
+
+def infer(model: Model, state: State, frame: Frame, pool: Pool) -> tuple[Prediction, State]:
+    """`Model.infer` with rows cut over the pool's threads; state and frame must be aligned."""
+    parts = pool.map_rows(lambda a, b: model.infer(state.rows(a, b), frame.rows(a, b)), frame.series.size)
+    if len(parts) == 1:
+        return parts[0]
+    prediction = Prediction.concat([p for p, _ in parts])
+    return prediction, State.concat([s for _, s in parts]) if model.is_online else state
+
+
+def align(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
+    """State and frame with the same rows.
+
+    Series the frame lacks are rows of NaN. Series the state lacks are dropped from the frame of an offline
+    model and get a fresh row in the state of an online one.
+    """
+    if model.is_online:
+        return with_unknown(model, state, frame)
+    return state, frame.select(state.series)
+
+
+def with_unknown(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
+    """State and frame over the union of their series, the state's first."""
+    if np.array_equal(state.series, frame.series):
+        return state, frame
+    unknown = np.setdiff1d(frame.series, state.series, assume_unique=True)
+    if unknown.size:
+        state = State.concat([state, model.fresh(unknown, frame)])
+    return state, frame.select(state.series)

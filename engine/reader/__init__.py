@@ -1,0 +1,1 @@
+"""Where points come from: query answers to packed samples."""

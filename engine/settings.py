@@ -1,0 +1,102 @@
+"""The base of every settings type, and the value types that configuration texts are parsed into."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Self
+
+import msgspec
+
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_DURATION = re.compile(r"([+-])?((?:\d+(?:\.\d+)?(?:ms|[smhdw]))+)")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+# Lenient on purpose: documented examples hold PT1D and P1H, which ISO 8601 does not allow.
+_ISO = re.compile(r"P(?=.)(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)D)?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
+_ISO_MS = (604_800_000, 86_400_000, 86_400_000, 3_600_000, 60_000, 1_000)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of settings types: frozen, keyword only. Fields are the documented keys."""
+
+
+class Duration(int):
+    """A length of time in milliseconds, written as "1d", "2h30m", "500ms", "-60s", "P14D" or a number of seconds."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The duration that a configuration value says.
+
+        Raises
+        ------
+        ValueError : it says none.
+        """
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError('expected a duration like "30s", "5m" or "14d"')
+        if isinstance(value, int | float):
+            if not math.isfinite(value):
+                raise ValueError('expected a duration like "30s", "5m" or "14d"')
+            return cls(round(value * 1000))
+        text = value.strip()
+        if match := _DURATION.fullmatch(text):
+            total = sum(float(n) * _UNIT_MS[unit] for n, unit in _PART.findall(match[2]))
+            return cls(round(-total if match[1] == "-" else total))
+        if match := _ISO.fullmatch(text):
+            return cls(round(sum(float(n) * ms for n, ms in zip(match.groups(), _ISO_MS, strict=True) if n)))
+        raise ValueError('expected a duration like "30s", "5m" or "14d"')
+
+    @property
+    def seconds(self) -> float:
+        return self / 1000
+
+    def __str__(self) -> str:
+        """The shortest text that parses back to the same length."""
+        rest, parts = abs(int(self)), []
+        for unit in ("d", "h", "m", "s", "ms"):
+            count, rest = divmod(rest, _UNIT_MS[unit])
+            if count:
+                parts.append(f"{count}{unit}")
+        return ("-" if self < 0 else "") + ("".join(parts) or "0s")
+
+
+class Pair(tuple[float, float]):
+    """Two numbers >= 0, (lower, upper), written as a list of one or two, or as one number for both."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        items = list(value) if isinstance(value, list | tuple) else [value]
+        numbers = [n for item in items if (n := _number(item)) is not None and 0 <= n < math.inf]
+        if not 1 <= len(items) <= 2 or len(numbers) != len(items):
+            raise ValueError("expected a number >= 0 or a list [lower, upper] of two")
+        return cls((numbers[0], numbers[-1]))
+
+
+class Range(tuple[float, float]):
+    """The closed range [min, max] of valid values; "inf" and "-inf" leave a side open."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        items = [n for v in value if (n := _number(v)) is not None] if isinstance(value, list | tuple) else []
+        if len(items) != 2 or not items[0] <= items[1]:
+            raise ValueError('expected [min, max] with min <= max; "inf" and "-inf" leave a side open')
+        return cls(items)
+
+
+UNBOUNDED = Range((-math.inf, math.inf))
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        text = value.strip().lower().replace(".inf", "inf")
+        return float(text) if text in ("inf", "+inf", "-inf") else None
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+
+
+def decode_hook(kind: type, value: Any) -> Any:
+    """msgspec's hook for the value types above."""
+    if isinstance(value, kind):
+        return value
+    parse = getattr(kind, "parse", None)
+    if parse is None:
+        raise NotImplementedError(f"no parser for {kind}")
+    return parse(value)

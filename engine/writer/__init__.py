@@ -1,0 +1,1 @@
+"""Where outputs go: packed columns to import lines."""

@@ -1,0 +1,147 @@
+"""The one place for numba options, array types and the on-disk cache of compiled kernels.
+
+Compiled kernels are kept in a folder named by the content of ``kernels/*.py``, the numba version and the
+CPU: numba's own check does not notice a constant or function that changed in another file, and machine code
+belongs to one CPU model. The first candidate that already holds the folder is used even if it cannot be
+written (an image's read-only file system); otherwise the first that can be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba.core import caching
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+U8 = NDArray[np.uint8]
+B1 = NDArray[np.bool_]
+
+_Fn = TypeVar("_Fn", bound=Callable[..., Any])
+
+# NaN and infinity stay exact: the subset of fast-math that does not assume them away.
+NAN_SAFE_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def _fingerprint() -> str:
+    """Name of the cache folder: sources, numba version, CPU name and features."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()}".encode())
+    digest.update(llvm.get_host_cpu_features().flatten().encode())
+    return digest.hexdigest()[:24]
+
+
+def _candidates() -> list[Path]:
+    """Folders that may hold compiled kernels, the preferred one first."""
+    explicit = os.environ.get("ENGINE_KERNEL_CACHE")
+    if explicit:
+        return [Path(explicit)]
+    found = [Path("/opt/engine/kernels")]  # filled when the image is built
+    if "XDG_CACHE_HOME" in os.environ:
+        found.append(Path(os.environ["XDG_CACHE_HOME"]) / "engine-kernels")
+    if os.environ.get("HOME"):
+        found.append(Path(os.environ["HOME"]) / ".cache" / "engine-kernels")
+    return [*found, Path(tempfile.gettempdir()) / f"engine-kernels-{os.getuid()}"]
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            # Machine code is loaded from here: a folder that another user owns is not trusted.
+            return folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _choose() -> Path | None:
+    """The cache folder of this process; None where nothing can be read or written."""
+    name = _fingerprint()
+    folders = [base / name for base in _candidates()]
+    ready = [f for f in folders if f.is_dir() and f.stat().st_uid in (0, os.getuid())]
+    return next((f for f in (*ready, *folders) if f in ready or _writable(f)), None)
+
+
+CACHE_FOLDER = _choose()
+
+
+class _Locator:
+    """numba cache locator for kernels: one flat folder, stamped by its own name."""
+
+    def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
+        self._line = py_func.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator | None:
+        inside = Path(py_file).parent == Path(__file__).parent
+        return cls(py_func, py_file) if inside and CACHE_FOLDER is not None else None
+
+    def ensure_cache_path(self) -> None:
+        """The folder exists: `_choose` made or found it."""
+
+    def get_cache_path(self) -> str:
+        return str(CACHE_FOLDER)
+
+    def get_source_stamp(self) -> str:
+        assert CACHE_FOLDER is not None
+        return CACHE_FOLDER.name
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
+caching.CacheImpl._locator_classes.insert(0, _Locator)
+
+
+def _save_is_optional(save: Callable[..., None]) -> Callable[..., None]:
+    """A cache that cannot be written (read-only, full disk) costs a compilation, never a failure."""
+
+    def wrapped(self: Any, sig: Any, data: Any) -> None:
+        try:
+            save(self, sig, data)
+        except OSError:
+            return
+
+    return wrapped
+
+
+caching.FunctionCache.save_overload = _save_is_optional(caching.FunctionCache.save_overload)
+
+
+def _jit(fastmath: bool | set[str]) -> Callable[[_Fn], _Fn]:
+    def decorate(function: _Fn) -> _Fn:
+        jitted: _Fn = numba.njit(nogil=True, cache=CACHE_FOLDER is not None, error_model="numpy", fastmath=fastmath)(
+            function
+        )
+        return jitted
+
+    return decorate
+
+
+def kernel(function: _Fn) -> _Fn:
+    """Compile a serial kernel that releases the GIL; exact float order, so results do not depend on the machine."""
+    return _jit(fastmath=False)(function)
+
+
+def fast_kernel(function: _Fn) -> _Fn:
+    """As `kernel`, free to reorder sums but not to assume NaN or infinity away: needs a benchmark and a NaN test."""
+    return _jit(fastmath=NAN_SAFE_FASTMATH)(function)
+
+
+def inline(function: _Fn) -> _Fn:
+    """Compile a small function into the kernels that call it."""
+    jitted: _Fn = numba.njit(nogil=True, error_model="numpy", inline="always")(function)
+    return jitted
