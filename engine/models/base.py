@@ -60,6 +60,10 @@ class Model(Settings, frozen=True, kw_only=True):
         """State after the frame's points. The given state is not changed."""
         raise NotImplementedError
 
+    def finish(self, state: State) -> State:
+        """State at the end of a fit by time, ready to serve."""
+        return state
+
     def fit_rows(self, frame: Frame) -> State:
         """State of the frame's rows from their whole window; rows without enough points are left out."""
         raise NotImplementedError
@@ -72,38 +76,50 @@ class Model(Settings, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
-def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
-    """A state from scratch.
+def learn(model: Model, state: State | None, frame: Frame, pool: Pool) -> State | None:
+    """State after one more piece of the window; None while no series has appeared.
 
-    Parameters
-    ----------
-    blocks : for ``fit_by == "time"`` consecutive pieces of the window, each with any series; for "rows"
-        blocks of distinct rows over the whole window.
+    For models that fit by time. Pieces may hold different series: the state has the union.
+    """
+    if frame.series.size == 0:
+        return state
+    if state is None:
+        state = model.fresh(frame.series, frame)
+    state, frame = with_unknown(model, state, frame)
+    parts = pool.map_rows(lambda a, b: model.learn(state.rows(a, b), frame.rows(a, b)), frame.series.size)
+    return parts[0] if len(parts) == 1 else State.concat(parts)
+
+
+def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
+    """State of models that fit by rows, from blocks of distinct rows over the whole window.
 
     Raises
     ------
-    ModelError : there was no block with a series.
+    ModelError : there was no block.
     """
+    parts = []
+    for frame in blocks:
+        parts += pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), frame.series.size)  # type: ignore[misc]
+    if not parts:
+        raise ModelError("no series with data in the fit window")
+    return State.concat(parts)
+
+
+def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
+    """A state from scratch, from pieces in time or blocks of rows as `Model.fit_by` says.
+
+    Raises
+    ------
+    ModelError : there was no series.
+    """
+    if model.fit_by == "rows":
+        return fit_rows(model, blocks, pool)
     state: State | None = None
     for frame in blocks:
-        if frame.series.size == 0:
-            continue
-        if model.fit_by == "time":
-            if state is None:
-                state = model.fresh(frame.series, frame)
-            state, frame = with_unknown(model, state, frame)
-            state = _learn(model, state, frame, pool)
-        else:
-            parts = pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), frame.series.size)  # type: ignore[misc]
-            state = State.concat([*([state] if state is not None else []), *parts])
+        state = learn(model, state, frame, pool)
     if state is None:
         raise ModelError("no series with data in the fit window")
-    return state
-
-
-def _learn(model: Model, state: State, frame: Frame, pool: Pool) -> State:
-    parts = pool.map_rows(lambda a, b: model.learn(state.rows(a, b), frame.rows(a, b)), frame.series.size)
-    return parts[0] if len(parts) == 1 else State.concat(parts)
+    return model.finish(state)
 
 
 def infer(model: Model, state: State, frame: Frame, pool: Pool) -> tuple[Prediction, State]:
