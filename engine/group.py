@@ -1,0 +1,177 @@
+"""One group: a model on a query in a scheduler, its fitted state, and what it has seen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from engine import score
+from engine.errors import ModelError
+from engine.frame import I64, Batch, Frame, Output, Query, SeriesTable, State
+from engine.metrics import Metrics
+from engine.models.base import Model, align, infer
+from engine.pool import Pool
+from engine.score import Policy
+
+log = logging.getLogger("model")
+
+NEVER = np.iinfo(np.int64).min
+
+
+class SeenTimes:
+    """By series number the data time up to which a series was scored; grows as series appear."""
+
+    def __init__(self) -> None:
+        self._times = np.full(0, NEVER, dtype=np.int64)
+
+    def get(self, series: I64) -> I64:
+        """(S,) times, `NEVER` for series not seen."""
+        self._grow(series)
+        return self._times[series]
+
+    def raise_to(self, series: I64, times: I64 | int) -> None:
+        """Remember the later of the known and the given times."""
+        self._grow(series)
+        self._times[series] = np.maximum(self._times[series], times)
+
+    def slowest_ms(self, lag_ms: int) -> int | None:
+        """The earliest time among series at most `lag_ms` behind the newest; None when nothing was seen."""
+        newest = int(self._times.max(initial=NEVER))
+        if newest == NEVER:
+            return None
+        return int(self._times[self._times >= newest - lag_ms].min())
+
+    def _grow(self, series: I64) -> None:
+        size = int(series.max()) + 1 if series.size else 0
+        if size > self._times.size:
+            grown = np.full(max(size, 2 * self._times.size), NEVER, dtype=np.int64)
+            grown[: self._times.size] = self._times
+            self._times = grown
+
+
+class Group:
+    """Fitted state of one (scheduler, model, query) and its inference.
+
+    Parameters
+    ----------
+    names : model_alias, scheduler_alias, preset and query_key, as metrics label them.
+    writes_aliases : false for the oldest configs, whose outputs carry only the `for` label.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        query: Query,
+        policy: Policy,
+        names: Mapping[str, str],
+        pool: Pool,
+        metrics: Metrics,
+        *,
+        writes_aliases: bool = True,
+    ) -> None:
+        self.model = model
+        self.query = query
+        self.policy = policy
+        self.names = dict(names)
+        self.state: State | None = None
+        self.seen = SeenTimes()
+        self._pool = pool
+        self._metrics = metrics
+        self._writes_aliases = writes_aliases
+        self._lock = threading.Lock()
+        self._meanwhile: list[Frame] | None = None
+        metrics.models_active.labels(**self.names).set(0)
+
+    def begin_fit(self) -> None:
+        """From now on frames that are inferred are kept for the state that is being fitted."""
+        with self._lock:
+            self._meanwhile = [] if self.model.is_online else None
+
+    def abandon_fit(self) -> None:
+        """The fit failed: the old state goes on."""
+        with self._lock:
+            self._meanwhile = None
+
+    def adopt(self, state: State, learned_to_ms: int) -> None:
+        """Serve a new state. Points later than `learned_to_ms` that came during the fit are replayed into it."""
+        with self._lock:
+            for frame in self._meanwhile or []:
+                later = frame.timestamps_ms > learned_to_ms
+                if later.any():
+                    values = np.ascontiguousarray(frame.values[:, later])
+                    piece = Frame(frame.series, frame.timestamps_ms[later], values, frame.step_ms, frame.tz)
+                    state = infer(self.model, *align(self.model, state, piece), self._pool)[1]
+            self._meanwhile = None
+            if self.state is None:
+                self.seen.raise_to(state.series, learned_to_ms)
+            self.state = state
+            self._metrics.models_active.labels(**self.names).set(state.series.size)
+
+    def infer(self, frame: Frame, table: SeriesTable) -> Batch | None:
+        """Scores of the frame's unseen points; None where there is no model or no unseen point.
+
+        Raises
+        ------
+        ModelError : the model failed; its state is as before and the points count as seen.
+        """
+        labels = {"stage": "infer", **self.names}
+        with self._lock:
+            frame = self._unseen(frame)
+            n_valid = int(np.count_nonzero(np.isfinite(frame.values)))
+            if self.state is None or n_valid == 0:
+                log.debug("Skipping run for stage infer: %s", "no model yet" if n_valid else "no unseen data")
+                return None
+            started = time.perf_counter()
+            try:
+                output = self._run(self.state, frame)
+            except (ModelError, ValueError, ArithmeticError, IndexError, MemoryError) as err:
+                raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {err}") from err
+            finally:
+                _mark_seen(self.seen, frame)
+            self._metrics.run_seconds.labels(**labels).observe(time.perf_counter() - started)
+            self._metrics.runs.labels(**labels).inc()
+            self._metrics.accepted.labels(**labels).inc(n_valid)
+            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in output.columns.values())
+            self._metrics.produced.labels(**labels).inc(produced)
+        return self._batch(output, table)
+
+    def _run(self, state: State, frame: Frame) -> Output:
+        """Predict, score, and keep the new state."""
+        unknown = np.setdiff1d(frame.series, state.series, assume_unique=True)
+        if unknown.size and not self.model.is_online:
+            self._metrics.series_skipped.labels(stage="infer", reason="unknown", **self.names).inc(unknown.size)
+        state, aligned = align(self.model, state, frame)
+        prediction, state = infer(self.model, state, aligned, self._pool)
+        columns = score.apply(self.policy, self.model.warm_up, prediction, aligned)
+        self.state = state
+        if self._meanwhile is not None:
+            self._meanwhile.append(frame)
+        self._metrics.models_active.labels(**self.names).set(state.series.size)
+        return Output(aligned.series, aligned.timestamps_ms, score.select(self.model, columns))
+
+    def _unseen(self, frame: Frame) -> Frame:
+        """The frame with points that were scored before set to missing."""
+        seen = self.seen.get(frame.series)
+        if frame.timestamps_ms.size == 0 or not (seen >= frame.timestamps_ms[0]).any():
+            return frame
+        values = np.where(frame.timestamps_ms > seen[:, None], frame.values, np.nan)
+        return Frame(frame.series, frame.timestamps_ms, values, frame.step_ms, frame.tz)
+
+    def _batch(self, output: Output, table: SeriesTable) -> Batch:
+        names = self.names
+        io_names = {name: names[name] for name in ("query_key", "scheduler_alias", "preset")}
+        aliases = ("model_alias", "scheduler_alias", "preset")
+        written = {name: names[name] if self._writes_aliases else "" for name in aliases}
+        return Batch(output, table, query_key=self.query.alias, metric_labels=io_names, **written)
+
+
+def _mark_seen(seen: SeenTimes, frame: Frame) -> None:
+    """Each row is seen up to its last finite point."""
+    finite = np.isfinite(frame.values)
+    rows = finite.any(axis=1)
+    last = frame.timestamps_ms.size - 1 - np.argmax(finite[:, ::-1], axis=1)
+    seen.raise_to(frame.series[rows], frame.timestamps_ms[last[rows]])

@@ -1,0 +1,209 @@
+"""One job of one query: the straight line from fetch to write, and the one place that isolates failures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from engine.errors import EngineError, ModelError, ReadError
+from engine.fitting import GroupFit, Tally, WindowStore
+from engine.frame import Query, Window, align_down, pack
+from engine.group import Group
+from engine.metrics import Metrics
+from engine.pool import Pool
+from engine.reader.base import Reader
+from engine.writer.base import Writer
+
+log = logging.getLogger("scheduler")
+
+# A series this far behind the newest is waited for; Prometheus, too, calls a series stale after five minutes.
+_LAG_MS = 5 * 60_000
+_PROGRESS_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one scheduler's jobs.
+
+    Parameters
+    ----------
+    max_lookback_ms : how far back missed points are made up; `catches_up` false reads one interval only.
+    waits_for_late : a late series is waited for as long as `max_lookback_ms`, not just five minutes.
+    """
+
+    fit_window_ms: int
+    infer_every_ms: int
+    max_lookback_ms: int
+    catches_up: bool = True
+    waits_for_late: bool = False
+    memory_budget_bytes: int = 1 << 30
+    data_folder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """How a fit went: some models, all models; `n_points` of the fullest series, of `n_steps` in the window."""
+
+    is_fitted: bool
+    is_complete: bool = False
+    n_points: int = 0
+    n_steps: int = 0
+
+
+class Unit:
+    """One (scheduler, query): each fetch serves all models on it.
+
+    `fit` and `infer` take data times, so that live runs and replays of the past are the same code.
+    """
+
+    def __init__(
+        self,
+        scheduler_alias: str,
+        query: Query,
+        groups: Sequence[Group],
+        limits: Limits,
+        reader: Reader,
+        writer: Writer,
+        pool: Pool,
+        metrics: Metrics,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.query = query
+        self.groups = tuple(groups)
+        self._scheduler_alias = scheduler_alias
+        self._limits = limits
+        self._reader = reader
+        self._writer = writer
+        self._pool = pool
+        self._metrics = metrics
+        self._is_stopping = is_stopping
+
+    def fit(self, at_ms: int) -> FitResult:
+        """Fit all models on the window that ends at `at_ms`; the old states serve until the new ones are ready.
+
+        Raises
+        ------
+        ReadError : the window could not be read; nothing has changed.
+        """
+        step_ms = self.query.step_ms
+        start_ms = -align_down(-(at_ms - self._limits.fit_window_ms), step_ms)
+        window = Window(start_ms, at_ms, step_ms)
+        fits = [GroupFit(g, window, self._limits.infer_every_ms, self._pool, self._metrics) for g in self.groups]
+        by_rows = [f for f in fits if f.model.fit_by == "rows"]
+        budget = self._limits.memory_budget_bytes, self._limits.data_folder
+        store = WindowStore(window, self.query.tz, *budget) if by_rows else None
+        tally = Tally()
+        try:
+            self._gather(window, fits, store, tally)
+        except EngineError:
+            for each in fits:
+                each.abandon()
+            raise
+        is_recent = tally.last_ms >= at_ms - self._limits.fit_window_ms // 10
+        keep = tally.series[is_recent]
+        self._report_left_out(int(tally.series.size - keep.size))
+        if keep.size == 0:
+            self._report_empty("No data", window, "fit")
+            for each in fits:
+                each.abandon()
+            return FitResult(is_fitted=False)
+        n_valid = int(tally.counts[is_recent].sum())
+        done = [each.finish(keep, store, n_valid, keep.size * window.n_steps) for each in fits]
+        return FitResult(any(done), all(done), int(tally.counts[is_recent].max()), window.n_steps)
+
+    def _gather(self, window: Window, fits: Sequence[GroupFit], store: WindowStore | None, tally: Tally) -> None:
+        reported = time.monotonic()
+        for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
+            if self._is_stopping():
+                raise ReadError("stopped before the window was read", "io_error")
+            frame = pack(samples, piece, self.query.tz)
+            tally.add(frame)
+            if store is not None:
+                store.add(frame)
+            for each in fits:
+                each.add(frame)
+            if time.monotonic() - reported > _PROGRESS_S:
+                reported = time.monotonic()
+                share = 100 * (piece.end_ms - window.start_ms) / max(1, window.end_ms - window.start_ms)
+                log.info("[Scheduler %s] fit of query %r: %.0f %% of the window read",
+                         self._scheduler_alias, self.query.alias, share)  # fmt: skip
+
+    def infer(self, at_ms: int) -> int:
+        """Score and write all points up to `at_ms` that were not scored before.
+
+        Returns
+        -------
+        The most new points that a series had.
+
+        Raises
+        ------
+        ReadError : the points could not be read; those read before were written, the rest is made up later.
+        """
+        window = Window(self._unseen_from(at_ms), at_ms, self.query.step_ms)
+        if window.n_steps == 0:
+            return 0
+        table = self._reader.table(self.query)
+        idle = set(self.groups)
+        n_points = 0
+        for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
+            frame = pack(samples, piece, self.query.tz)
+            if frame.series.size == 0:
+                continue
+            n_points += int(np.isfinite(frame.values).sum(axis=1).max())
+            for group in self.groups:
+                try:
+                    batch = group.infer(frame, table)
+                except ModelError as err:
+                    idle.discard(group)
+                    log.error("[Scheduler %s] Error during stage infer: %s", self._scheduler_alias, err)
+                    self._metrics.run_errors.labels(stage="infer", **group.names).inc()
+                    continue
+                if batch is not None:
+                    idle.discard(group)
+                    self._writer.submit(batch)
+        if len(idle) == len(self.groups):
+            self._report_empty("No unseen data" if n_points else "No data", window, "infer")
+        else:
+            for group in idle:
+                self._metrics.skipped.labels(stage="infer", **group.names).inc()
+        return n_points
+
+    def _unseen_from(self, at_ms: int) -> int:
+        """Data time from which an inference reads: after the last point of the slowest live series, within bounds."""
+        step_ms, limits = self.query.step_ms, self._limits
+        if not limits.catches_up:
+            return align_down(at_ms - limits.infer_every_ms, step_ms) + step_ms
+        lag_ms = limits.max_lookback_ms if limits.waits_for_late else min(_LAG_MS, limits.max_lookback_ms)
+        starts = [t for g in self.groups if (t := g.seen.slowest_ms(lag_ms)) is not None]
+        start_ms = min(starts, default=at_ms - limits.infer_every_ms) + step_ms
+        bound_ms = align_down(at_ms - max(limits.max_lookback_ms, limits.infer_every_ms, step_ms), step_ms) + step_ms
+        if start_ms < bound_ms - _LAG_MS:
+            log.warning(
+                "[Scheduler %s] query %r: points from %s to %s were missed and are too old to be made up "
+                "(reader.query_last_seen_max_lookback)",
+                *(self._scheduler_alias, self.query.alias, _text(start_ms), _text(bound_ms - step_ms)),
+            )
+        return max(start_ms, bound_ms)
+
+    def _report_left_out(self, n_stale: int) -> None:
+        if n_stale:
+            message = "[Scheduler %s] query %r: %d series without a point in the last tenth of the fit window left out"
+            log.info(message, self._scheduler_alias, self.query.alias, n_stale)
+            for group in self.groups:
+                self._metrics.series_skipped.labels(stage="fit", reason="stale", **group.names).inc(n_stale)
+
+    def _report_empty(self, what: str, window: Window, stage: str) -> None:
+        log.warning("[Scheduler %s] %s for query_key %r from %s to %s (%d to %d)", self._scheduler_alias, what,
+                    self.query.alias, _text(window.start_ms), _text(window.end_ms),
+                    window.start_ms // 1000, window.end_ms // 1000)  # fmt: skip
+        for group in self.groups:
+            self._metrics.skipped.labels(stage=stage, **group.names).inc()
+
+
+def _text(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()

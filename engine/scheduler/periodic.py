@@ -1,0 +1,193 @@
+"""The live loop of one scheduler: wait, ask the plan, run jobs beside each other, survive what they do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from engine.errors import EngineError
+from engine.metrics import Metrics
+from engine.pipeline import Unit
+from engine.scheduler.plan import Job, Pace, Progress, Schedule, due, next_wake_ms
+
+log = logging.getLogger("scheduler")
+
+# The loop looks at the clock at least this often, so that a clock that is set does not make it oversleep.
+_POLL_S = 1.0
+_RETRY_FIRST_MS = 5_000
+_RETRY_LAST_MS = 60_000
+# History is thin while less than this share of the fit window holds points, or too little for one of the models:
+# then it is fitted again each time its points have doubled.
+_THIN = 0.1
+
+
+def now_ms() -> int:
+    """Wall clock in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Task:
+    """One unit on its way through time; `n_fitted` and `n_new` count points of its fullest series."""
+
+    unit: Unit
+    pace: Pace
+    progress: Progress = field(default_factory=Progress)
+    n_fitted: int = 0
+    n_new: int = 0
+    is_thin: bool = False
+    n_failures: int = 0
+
+
+def run_job(task: Task, job: Job, clock: Callable[[], int] = now_ms) -> None:
+    """Run one job to its end and book it; a failure is logged and booked, never raised."""
+    progress, query = task.progress, task.unit.query
+    try:
+        if job.kind == "fit":
+            _fit(task, job)
+            progress.fit_retry_ms = None
+        else:
+            task.n_new += task.unit.infer(job.at_ms)
+            progress.wants_refit = task.is_thin and task.n_new >= task.n_fitted
+            progress.infer_retry_ms = None
+        task.n_failures = 0
+    except Exception as err:  # the loop must outlive whatever a job does
+        expected = isinstance(err, EngineError)
+        wait_ms = min(_RETRY_FIRST_MS << min(task.n_failures, 6), _RETRY_LAST_MS)
+        task.n_failures += 1
+        if job.kind == "fit":
+            progress.fit_retry_ms = clock() + wait_ms
+        else:
+            progress.infer_retry_ms = clock() + wait_ms
+        log.log(logging.WARNING if expected else logging.ERROR, "%s of query %r failed: %s; next try within %d s",
+                job.kind, query.alias, err, wait_ms // 1000, exc_info=not expected)  # fmt: skip
+
+
+def _fit(task: Task, job: Job) -> None:
+    result = task.unit.fit(job.at_ms)
+    if result.is_fitted:
+        task.progress.is_fitted = True
+        task.progress.fit_at_ms = job.at_ms
+        task.n_fitted, task.n_new = result.n_points, 0
+        task.is_thin = not result.is_complete or result.n_points < _THIN * result.n_steps
+        task.progress.wants_refit = False
+
+
+def start_job(task: Task, job: Job) -> None:
+    """Book a job as running."""
+    progress = task.progress
+    if job.kind == "fit":
+        progress.is_fitting, progress.fit_tick_ms, progress.fit_retry_ms = True, job.tick_ms, None
+    else:
+        progress.is_inferring, progress.infer_tick_ms, progress.infer_retry_ms = True, job.tick_ms, None
+
+
+def end_job(task: Task, job: Job) -> None:
+    """Book a job as ended."""
+    if job.kind == "fit":
+        task.progress.is_fitting = False
+    else:
+        task.progress.is_inferring = False
+
+
+def replay(schedule: Schedule, tasks: Sequence[Task], start_ms: int, end_ms: int) -> None:
+    """Run all jobs of a span of wall time one after the other, as fast as they go.
+
+    The jobs are those that a live run would have had, each at the moment it was due.
+    """
+    now = start_ms
+    while now <= end_ms:
+        for task in tasks:
+            for job in due(schedule, task.pace, task.progress, now):
+                start_job(task, job)
+                run_job(task, job, clock=lambda: now)  # noqa: B023 - called before `now` moves on
+                end_job(task, job)
+        now = min(next_wake_ms(schedule, task.pace, task.progress, now) for task in tasks)
+
+
+class PeriodicScheduler:
+    """Runs one scheduler's jobs on threads of its own until it is stopped.
+
+    Inference runs up to `workers` queries beside each other, fits one after the other beside inference. A job
+    that is late or fails holds up neither other queries nor other schedulers.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        preset: str,
+        schedule: Schedule,
+        tasks: Sequence[Task],
+        workers: int,
+        metrics: Metrics,
+        clock: Callable[[], int] = now_ms,
+        after_job: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.alias = alias
+        self._schedule = schedule
+        self._tasks = tuple(tasks)
+        self._clock = clock
+        self._after_job = after_job
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._alive = metrics.scheduler_alive.labels(alias, preset)
+        self._running: set[Future[None]] = set()
+        self._infers = ThreadPoolExecutor(max(1, workers), thread_name_prefix=f"infer-{alias}")
+        self._fits = ThreadPoolExecutor(1, thread_name_prefix=f"fit-{alias}")
+        self._thread = threading.Thread(target=self._run, name=f"scheduler-{alias}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first fit follows at once unless `start_from` says later."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no more jobs; those that wait are dropped, those that run see it at their next piece."""
+        self._stopping.set()
+        self._wake.set()
+        self._infers.shutdown(wait=False, cancel_futures=True)
+        self._fits.shutdown(wait=False, cancel_futures=True)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until the loop and all inference jobs have ended; false when the time was over first."""
+        deadline = time.monotonic() + timeout_s
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not wait(set(self._running), max(0.0, deadline - time.monotonic())).not_done
+
+    def _run(self) -> None:
+        self._alive.set(1)
+        try:
+            while not self._stopping.is_set():
+                now = self._clock()
+                for task in self._tasks:
+                    for job in due(self._schedule, task.pace, task.progress, now):
+                        start_job(task, job)
+                        self._submit(task, job)
+                wake = min(next_wake_ms(self._schedule, t.pace, t.progress, now) for t in self._tasks)
+                self._wake.wait(min(_POLL_S, max(0.001, (wake - self._clock()) / 1000)))
+                self._wake.clear()
+        except RuntimeError:
+            # The executors refuse jobs once stop() was called between the check above and here.
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._alive.set(0)
+
+    def _submit(self, task: Task, job: Job) -> None:
+        if job.kind == "fit":
+            self._fits.submit(self._job, task, job)
+            return
+        future = self._infers.submit(self._job, task, job)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+
+    def _job(self, task: Task, job: Job) -> None:
+        if not self._stopping.is_set():
+            run_job(task, job, self._clock)
+        end_job(task, job)
+        self._after_job()
+        self._wake.set()
