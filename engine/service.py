@@ -1,0 +1,247 @@
+"""The object graph: what runs, how it starts, how it stops; the only module that knows everyone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from engine import __version__
+from engine.config.schema import Config
+from engine.errors import StartError
+from engine.frame import Query
+from engine.group import Group
+from engine.memory import cpu_capacity, memory_capacity
+from engine.metrics import Metrics
+from engine.pipeline import Limits, Unit
+from engine.pool import Pool
+from engine.reader.base import Reader
+from engine.reader.settings import LocalReaderSettings, ReaderSettings, VmReaderSettings
+from engine.scheduler.periodic import PeriodicScheduler, Task, now_ms
+from engine.scheduler.plan import Pace, Schedule
+from engine.scheduler.settings import PeriodicSettings
+from engine.scheduler.start import at_once_ms, start_from_ms
+from engine.score import resolve
+from engine.server.app import Server, create_app
+from engine.server.push import Pusher
+from engine.writer.base import Writer
+from engine.writer.settings import LocalWriterSettings, VmWriterSettings
+
+log = logging.getLogger("service")
+
+# A stop is over within eight seconds: jobs get four, undelivered outputs three, the server one.
+_JOBS_S, _WRITES_S, _SERVER_S = 4.0, 3.0, 1.0
+
+
+def settle_ms(reader: ReaderSettings, query: Query) -> int:
+    """How long a point must have been past before it is read.
+
+    Older VictoriaMetrics make up the last 30 s for steps below one minute; longer steps wait for the samples that
+    are still on their way. A local file has neither.
+    """
+    if reader.settle is not None:
+        return reader.settle
+    if isinstance(reader, LocalReaderSettings):
+        return 0
+    return 30_000 if query.step_ms < 60_000 else 5_000
+
+
+def make_reader(config: Config, metrics: Metrics) -> Reader:
+    """The configured reader."""
+    settings = config.reader
+    if isinstance(settings, VmReaderSettings):
+        from engine.reader.vm import VmReader
+
+        reader = VmReader(settings, metrics, config.preset)
+        reader.probe()
+        return reader
+    if isinstance(settings, LocalReaderSettings):
+        from engine.reader.local import LocalReader
+
+        return LocalReader(settings, metrics, config.preset)
+    from engine.reader.noop import NoopReader
+
+    return NoopReader()
+
+
+def make_writer(config: Config, metrics: Metrics) -> Writer:
+    """The configured writer."""
+    settings = config.writer
+    if isinstance(settings, VmWriterSettings):
+        from engine.writer.vm import VmWriter
+
+        writer = VmWriter(settings, metrics)
+        writer.probe()
+        return writer
+    if isinstance(settings, LocalWriterSettings):
+        from engine.writer.local import LocalWriter
+
+        return LocalWriter(settings, metrics)
+    from engine.writer.noop import NoopWriter
+
+    return NoopWriter()
+
+
+def make_tasks(
+    config: Config,
+    alias: str,
+    reader: Reader,
+    writer: Writer,
+    pool: Pool,
+    metrics: Metrics,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> list[Task]:
+    """The units of one scheduler: one for each query that a model of it needs."""
+    settings = config.schedulers[alias]
+    assert isinstance(settings, PeriodicSettings)
+    by_query: dict[str, list[Group]] = {}
+    for group in (g for g in config.groups if g.scheduler_alias == alias):
+        query, model = config.queries[group.query_alias], config.models[group.model_alias]
+        names = {
+            "query_key": query.alias,
+            "model_alias": group.model_alias,
+            "scheduler_alias": alias,
+            "preset": config.preset,
+        }
+        policy = resolve(model, query, config.settings.anomaly_score_outside_data_range)
+        made = Group(model, query, policy, names, pool, metrics, writes_aliases=not config.is_oldest_style)
+        by_query.setdefault(query.alias, []).append(made)
+    fit_every_ms = settings.fit_every or settings.infer_every
+    limits = Limits(
+        fit_window_ms=settings.fit_window,
+        infer_every_ms=settings.infer_every,
+        max_lookback_ms=config.reader.query_last_seen_max_lookback or fit_every_ms,
+        catches_up=config.reader.query_from_last_seen_timestamp is not False,
+        waits_for_late=config.reader.query_from_last_seen_timestamp is True,
+        memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()),
+        data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
+    )
+    tasks = []
+    for index, (query_alias, groups) in enumerate(by_query.items()):
+        query = config.queries[query_alias]
+        unit = Unit(alias, query, groups, limits, reader, writer, pool, metrics, is_stopping)
+        delay_ms = settings.infer_every * index // len(by_query) if settings.scatter_infer_jobs else 0
+        tasks.append(Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms)))
+    return tasks
+
+
+def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:
+    """The schedule of a scheduler that starts now."""
+    fit_every_ms = settings.fit_every or settings.infer_every
+    if settings.start_from:
+        start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
+    else:
+        start_ms = at_once_ms((task.pace for task in tasks), settings.infer_every, now)
+    return Schedule(settings.fit_window, fit_every_ms, settings.infer_every, start_ms)
+
+
+class Service:
+    """Everything that one configuration runs, from start to stop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = threading.Event()
+        self.metrics = Metrics(memory_bytes=memory_capacity())
+        self.pool = Pool(config.settings.n_workers)
+        self.metrics.threads.set(self.pool.n_workers)
+        for scope in ("total", "shard"):
+            self.metrics.entities.labels(config.preset, scope).set(len(config.groups))
+        self._servers = self._make_servers()
+        self._pusher: Pusher | None = None
+        self._schedulers: list[PeriodicScheduler] = []
+
+    def _make_servers(self) -> list[Server]:
+        server, pull = self._config.server, self._config.monitoring.pull
+        app = create_app(self.metrics, server.path_prefix or "")
+        servers = [Server(app, server.addr, server.port, uvicorn_config=server.uvicorn_config)]
+        if pull is not None and pull.port != server.port:
+            servers.append(Server(create_app(self.metrics), pull.addr, pull.port))
+        return servers
+
+    def start(self) -> None:
+        """Start all parts; /health answers before the first query is sent.
+
+        Raises
+        ------
+        StartError : a port is taken, or a part cannot be made.
+        """
+        config = self._config
+        log.info("Version: %s; %d threads for kernels, %.1f CPUs, %d MiB of memory",
+                 __version__, self.pool.n_workers, cpu_capacity(), memory_capacity() >> 20)  # fmt: skip
+        for server in self._servers:
+            server.start()
+        if config.monitoring.push is not None:
+            self._pusher = Pusher(config.monitoring.push, self.metrics, port=config.server.port)
+            self._pusher.start()
+        self._reader = make_reader(config, self.metrics)
+        self._writer = make_writer(config, self.metrics)
+        n_queries = len({group.query_alias for group in config.groups})
+        workers = config.reader.workers or max(1, min(n_queries, 2 * int(cpu_capacity())))
+        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set)
+        for alias, settings in config.schedulers.items():
+            if not isinstance(settings, PeriodicSettings):
+                continue
+            tasks = make_tasks(config, alias, *parts)
+            schedule = make_schedule(settings, tasks, now_ms())
+            after_job = self._pusher.notify if self._pusher else lambda: None
+            made = PeriodicScheduler(
+                alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job
+            )
+            self._schedulers.append(made)
+        for scheduler in self._schedulers:
+            scheduler.start()
+        log.info("Active schedulers: %s", ", ".join(s.alias for s in self._schedulers) or "none")
+
+    def stop(self) -> bool:
+        """Stop within eight seconds; true when nothing was cut short."""
+        self._stopping.set()
+        deadline = time.monotonic() + _JOBS_S
+        for scheduler in self._schedulers:
+            scheduler.stop()
+        clean = all(s.join(max(0.0, deadline - time.monotonic())) for s in self._schedulers)
+        self._reader.close()
+        clean &= self._writer.drain(_WRITES_S)
+        self._writer.close(0.1)
+        if self._pusher is not None:
+            self._pusher.stop(_SERVER_S)
+        for server in self._servers:
+            server.stop(_SERVER_S)
+        self.pool.close()
+        return clean
+
+
+def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit code.
+
+    Raises
+    ------
+    StartError : the configuration asks for a part that is not available, or the start failed.
+    """
+    if config.unavailable:
+        raise StartError("\n".join(config.unavailable))
+    stop = threading.Event()
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)  # nothing else here: a log line could meet the one that it interrupted
+        stop.set()
+
+    previous: Mapping[int, object] = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+    service = Service(config)
+    service.start()
+    while not stop.wait(1.0):
+        pass
+    log.info("%s: stopping", signal.Signals(received[0]).name)
+    clean = service.stop()
+    for number, handler in previous.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]
+    log.info("stopped%s", "" if clean else "; work that was under way has been cut short")
+    if not clean:
+        # Threads that hang in the network must not hold the exit; all that counts has been flushed.
+        logging.shutdown()
+        os._exit(0)
+    return 0

@@ -1,0 +1,252 @@
+"""Units over a reader and a writer in memory: what is read, learned and written, and when."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.errors import ReadError
+from engine.frame import Query, Window
+from engine.group import Group
+from engine.metrics import Metrics
+from engine.models.base import Model
+from engine.pipeline import Limits, Unit
+from engine.pool import Pool
+from engine.scheduler.periodic import Task, replay
+from engine.scheduler.plan import Pace, Schedule
+from engine.score import resolve
+from tests.fakes import BrokenModel, CountingModel, MemoryReader, MemoryWriter, StaticModel
+
+M, H = 60_000, 3_600_000
+T0 = 472_222 * H
+QUERY = Query("q", "up", M)
+
+
+class Bench:
+    """One unit with its reader, writer and metrics at hand."""
+
+    def __init__(self, *models: Model, **limits: object) -> None:
+        self.reader, self.writer, self.metrics, self.pool = MemoryReader(), MemoryWriter(), Metrics(), Pool(2)
+        self.groups = []
+        for k, model in enumerate(models):
+            names = {"query_key": "q", "model_alias": f"m{k}", "scheduler_alias": "s", "preset": "default"}
+            self.groups.append(Group(model, QUERY, resolve(model, QUERY, 1.01), names, self.pool, self.metrics))
+        values = {"fit_window_ms": 10 * M, "infer_every_ms": M, "max_lookback_ms": 30 * M, **limits}
+        bounds = Limits(**values)  # type: ignore[arg-type]
+        parts = (self.reader, self.writer, self.pool, self.metrics)
+        self.unit = Unit("s", QUERY, self.groups, bounds, *parts)
+
+    def feed(self, name: str, first: int, last: int, value: float = 1.0) -> None:
+        """Points of one series at minutes first..last after T0."""
+        self.reader.points.setdefault(name, {}).update({T0 + k * M: value for k in range(first, last + 1)})
+
+    def count(self, name: str, **labels: str) -> float:
+        wanted = {"query_key": "q", "scheduler_alias": "s", "preset": "default", "model_alias": "m0", **labels}
+        return self.metrics.registry.get_sample_value(name, wanted) or 0.0
+
+    def minutes(self, name: str = "a") -> list[int]:
+        return [(t - T0) // M for series, t, _ in self.writer.written("y") if series == name]
+
+
+def test_each_point_is_scored_once_and_in_order() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    for minute in (1, 2, 2, 5, 4, 6):
+        bench.unit.infer(T0 + minute * M)
+    assert bench.minutes() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_online_model_predicts_from_all_points_before_and_none_after() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -30, 20)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 7 * M)
+    # 10 of the 11 points of the window are learned by the fit, the newest interval is scored first.
+    assert [v for _, _, v in bench.writer.written("yhat")] == [10.0 + k for k in range(8)]
+
+
+def test_first_fit_of_an_offline_model_has_the_whole_window_and_scores_the_last_interval() -> None:
+    bench = Bench(StaticModel())
+    bench.feed("a", -30, -1, value=0.0)
+    bench.feed("a", 0, 0, value=11.0)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0)
+    assert bench.writer.written("yhat") == [("a", T0, 1.0)]
+
+
+def test_a_read_that_fails_is_made_up_later() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    bench.reader.failures = 2
+    for minute in (1, 2):
+        with pytest.raises(ReadError):
+            bench.unit.infer(T0 + minute * M)
+    bench.unit.infer(T0 + 3 * M)
+    assert bench.minutes() == [0, 1, 2, 3]
+
+
+def test_missed_points_are_made_up_only_within_the_lookback(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(CountingModel(), max_lookback_ms=15 * M)
+    bench.feed("a", -10, 60)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 60 * M)
+    assert bench.minutes() == list(range(46, 61))
+    assert "too old to be made up" in caplog.text
+
+
+def test_without_catching_up_one_interval_is_read() -> None:
+    bench = Bench(CountingModel(), catches_up=False)
+    bench.feed("a", -10, 60)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 5 * M)
+    assert bench.minutes() == [5]
+
+
+def test_a_series_that_arrives_late_is_scored_when_it_comes() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -10, 20)
+    bench.feed("late", -10, 0)
+    bench.unit.fit(T0)
+    for minute in range(1, 10):
+        bench.feed("late", minute - 3, minute - 3)
+        bench.unit.infer(T0 + minute * M)
+    assert bench.minutes("a") == list(range(0, 10))
+    assert bench.minutes("late") == list(range(0, 7))
+
+
+def test_a_series_that_is_gone_does_not_widen_reads_for_long() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -10, 30)
+    bench.feed("gone", -10, 0)
+    bench.unit.fit(T0)
+    for minute in range(1, 20):
+        bench.unit.infer(T0 + minute * M)
+    assert max(window.n_steps for window in bench.reader.windows[1:]) == 6
+    assert bench.reader.windows[-1].n_steps == 1
+
+
+def test_new_series_start_at_once_online_and_wait_for_the_next_fit_offline() -> None:
+    bench = Bench(CountingModel(), StaticModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    bench.feed("new", 1, 20)
+    bench.unit.infer(T0 + 2 * M)
+    by_model = {b.model_alias: {b.table.labels(int(s))["name"] for s in b.output.series} for b in bench.writer.batches}
+    assert by_model == {"m0": {"a", "new"}, "m1": {"a"}}
+    skipped = "vmanomaly_model_series_skipped_total"
+    assert bench.count(skipped, model_alias="m1", stage="infer", reason="unknown") == 1
+    bench.unit.fit(T0 + 3 * M)
+    bench.unit.infer(T0 + 4 * M)
+    assert {b.table.labels(int(s))["name"] for b in bench.writer.batches[-2:] for s in b.output.series} == {"a", "new"}
+
+
+def test_series_without_a_recent_point_are_not_fitted_and_counted() -> None:
+    bench = Bench(StaticModel(), fit_window_ms=100 * M)
+    bench.feed("a", -100, 0)
+    bench.feed("old", -100, -11)
+    bench.feed("recent", -100, -10)
+    bench.unit.fit(T0)
+    state = bench.groups[0].state
+    assert state is not None
+    names = {bench.reader.table(QUERY).labels(int(s))["name"] for s in state.series}
+    assert names == {"a", "recent"}
+    assert bench.count("vmanomaly_model_series_skipped_total", stage="fit", reason="stale") == 1
+
+
+def test_points_that_come_during_a_fit_are_in_the_new_state() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -30, 30)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 5 * M)
+    read = bench.reader.read
+
+    def slow(query: Query, window: Window, scheduler_alias: str):  # type: ignore[no-untyped-def]
+        yield from read(query, window, scheduler_alias)
+        if window.end_ms == T0 + 5 * M:
+            bench.unit.infer(T0 + 8 * M)
+
+    bench.reader.read = slow  # type: ignore[method-assign]
+    bench.unit.fit(T0 + 5 * M)
+    bench.unit.infer(T0 + 9 * M)
+    # The window of 11 points to minute 5, then minutes 6, 7 and 8 replayed.
+    assert bench.writer.written("yhat")[-1] == ("a", T0 + 9 * M, 14.0)
+    assert bench.minutes() == list(range(0, 10))
+
+
+def test_a_failing_model_does_not_stop_another() -> None:
+    bench = Bench(BrokenModel(), StaticModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + M)
+    assert {batch.model_alias for batch in bench.writer.batches} == {"m1"}
+    assert bench.count("vmanomaly_model_run_errors_total", stage="infer") == 1
+
+
+def test_a_fit_that_cannot_read_leaves_the_old_state() -> None:
+    bench = Bench(StaticModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    before = bench.groups[0].state
+    bench.reader.failures = 1
+    with pytest.raises(ReadError):
+        bench.unit.fit(T0 + 5 * M)
+    assert bench.groups[0].state is before
+    bench.unit.infer(T0 + 6 * M)
+    assert bench.minutes() == list(range(0, 7))
+
+
+@pytest.mark.parametrize("stage", ["fit", "infer"])
+def test_empty_answers_are_skips_with_one_line(stage: str, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(StaticModel())
+    if stage == "infer":
+        bench.feed("a", -10, 0)
+        bench.unit.fit(T0)
+        bench.unit.infer(T0)
+        caplog.clear()
+        bench.unit.infer(T0 + M)
+    else:
+        assert not bench.unit.fit(T0).is_fitted
+    assert caplog.text.count("No data for query_key q") + caplog.text.count("No data for query_key 'q'") == 1
+    assert bench.count("vmanomaly_model_runs_skipped_total", stage=stage) == 1
+    assert bench.count("vmanomaly_model_run_errors_total", stage=stage) == 0
+
+
+@pytest.mark.parametrize("steps_a_piece", [1, 3, 1000])
+@pytest.mark.parametrize("budget", [0, 1 << 20])
+def test_pieces_and_memory_budget_change_nothing(steps_a_piece: int, budget: int) -> None:
+    bench = Bench(StaticModel(), CountingModel(), memory_budget_bytes=budget)
+    bench.reader.steps_a_piece = steps_a_piece
+    rng = np.random.default_rng(3)
+    for name in ("a", "b", "c"):
+        kept = rng.choice(np.arange(-10, 0), 6, replace=False)
+        bench.reader.points[name] = {T0 + int(k) * M: float(k) for k in [*kept, 0]}
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + M)
+    expected = {name: np.mean(list(points.values())) for name, points in bench.reader.points.items()}
+    assert {n: v for n, _, v in bench.writer.written("yhat")[:3]} == pytest.approx(expected)
+
+
+def test_a_fresh_stack_is_refitted_as_its_points_double() -> None:
+    bench = Bench(CountingModel(), fit_window_ms=24 * H)
+    bench.feed("a", 1, 400)
+    task = Task(bench.unit, Pace(M, 5_000))
+    replay(Schedule(24 * H, 2 * H, M, T0), [task], T0, T0 + 100 * M)
+    fits = [(w.end_ms - T0) // M for w in bench.reader.windows if w.n_steps > 1000]
+    # Nothing at 0, the first try with a learnable point at 2, then at each doubling while below a tenth of a day.
+    assert fits[:2] == [0, 1]
+    doublings = [b / a for a, b in zip(fits[3:], fits[4:], strict=False)]
+    assert doublings
+    assert all(1.5 <= ratio <= 2.5 for ratio in doublings)
+    assert bench.minutes()[-1] == 99
+
+
+def test_replay_fits_on_the_grid_and_scores_every_minute() -> None:
+    bench = Bench(StaticModel())
+    bench.feed("a", -600, 600)
+    task = Task(bench.unit, Pace(M, 5_000))
+    replay(Schedule(10 * M, H, M, T0), [task], T0, T0 + 5 * H + 10_000)
+    fits = [(w.end_ms - T0) // M for w in bench.reader.windows if w.n_steps == 11]
+    assert fits == [0, 60, 120, 180, 240, 300]
+    assert bench.minutes() == list(range(0, 301))

@@ -1,0 +1,112 @@
+"""Readers, writers and models that live in memory, for tests of what stands between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from engine.errors import ReadError
+from engine.frame import I64, Batch, Frame, Prediction, Query, Samples, SeriesTable, State, Window
+from engine.models.base import Model
+
+
+@dataclass
+class MemoryReader:
+    """Answers from points put in by hand: ``points[name][time_ms] = value``."""
+
+    points: dict[str, dict[int, float]] = field(default_factory=dict)
+    steps_a_piece: int = 1_000_000
+    failures: int = 0
+    windows: list[Window] = field(default_factory=list)
+    _table: SeriesTable = field(default_factory=SeriesTable)
+
+    def table(self, query: Query) -> SeriesTable:
+        return self._table
+
+    def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
+        self.windows.append(window)
+        if self.failures:
+            self.failures -= 1
+            raise ReadError("the database is away", "connection_error")
+        for piece in window.split(self.steps_a_piece):
+            found = {
+                name: sorted((t, v) for t, v in points.items() if piece.start_ms <= t <= piece.end_ms)
+                for name, points in self.points.items()
+            }
+            found = {name: points for name, points in found.items() if points}
+            series = np.array([self._table.intern({"name": name}) for name in found], dtype=np.int64)
+            indptr = np.cumsum([0, *(len(points) for points in found.values())], dtype=np.int64)
+            flat = [point for points in found.values() for point in points]
+            times = np.array([t for t, _ in flat], dtype=np.int64)
+            yield piece, Samples(series, indptr, times, np.array([v for _, v in flat], dtype=np.float64))
+
+    def close(self) -> None:
+        return
+
+
+@dataclass
+class MemoryWriter:
+    """Keeps what it is given."""
+
+    batches: list[Batch] = field(default_factory=list)
+
+    def submit(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+    def drain(self, timeout_s: float) -> bool:
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        return
+
+    def written(self, column: str = "anomaly_score") -> list[tuple[str, int, float]]:
+        """(series name, time, value) of every finite cell, in the order written."""
+        cells = []
+        for batch in self.batches:
+            values = batch.output.columns[column]
+            for i, t in zip(*np.nonzero(np.isfinite(values)), strict=True):
+                name = batch.table.labels(int(batch.output.series[i]))["name"]
+                cells.append((name, int(batch.output.timestamps_ms[t]), float(values[i, t])))
+        return cells
+
+
+class CountingModel(Model, frozen=True, kw_only=True, tag_field="class", tag="counting"):
+    """Expects as many as it has learned points: yhat shows what a state has seen. Online."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "time"
+    is_online: ClassVar[bool] = True
+    fails: ClassVar[bool] = False
+
+    def fresh(self, series: I64, frame: Frame) -> State:
+        return State(series, {"n": np.zeros(series.size)})
+
+    def learn(self, state: State, frame: Frame) -> State:
+        return state.updated(n=state.columns["n"] + np.isfinite(frame.values).sum(axis=1))
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        finite = np.isfinite(frame.values)
+        before = state.columns["n"][:, None] + np.cumsum(finite, axis=1) - finite
+        return Prediction(before, before - 1, before + 1), self.learn(state, frame)
+
+
+class StaticModel(Model, frozen=True, kw_only=True, tag_field="class", tag="static"):
+    """Expects the mean of the fit window. Offline, by rows."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+
+    def fit_rows(self, frame: Frame) -> State:
+        return State(frame.series, {"mean": np.nanmean(frame.values, axis=1)})
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        yhat = np.broadcast_to(state.columns["mean"][:, None], frame.shape).copy()
+        return Prediction(yhat, yhat - 1, yhat + 1), state
+
+
+class BrokenModel(StaticModel, frozen=True, kw_only=True, tag_field="class", tag="broken"):
+    """Fits, then fails at every inference."""
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        raise ValueError("cannot")
