@@ -28,6 +28,9 @@ U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 B1 = NDArray[np.bool_]
 
+# Filled when the image is built, with ENGINE_KERNEL_CACHE set to it; only read afterwards.
+_IMAGE = Path("/opt/engine/kernels")
+
 _Fn = TypeVar("_Fn", bound=Callable[..., Any])
 
 # NaN and infinity stay exact: the subset of fast-math that does not assume them away.
@@ -45,11 +48,11 @@ def _fingerprint() -> str:
 
 
 def _candidates() -> list[Path]:
-    """Folders that may hold compiled kernels, the preferred one first."""
+    """Folders that may be made to hold compiled kernels, the preferred one first."""
     explicit = os.environ.get("ENGINE_KERNEL_CACHE")
     if explicit:
         return [Path(explicit)]
-    found = [Path("/opt/engine/kernels")]  # filled when the image is built
+    found = []
     if "XDG_CACHE_HOME" in os.environ:
         found.append(Path(os.environ["XDG_CACHE_HOME"]) / "engine-kernels")
     if os.environ.get("HOME"):
@@ -71,7 +74,7 @@ def _choose() -> Path | None:
     """The cache folder of this process; None where nothing can be read or written."""
     name = _fingerprint()
     folders = [base / name for base in _candidates()]
-    ready = [f for f in folders if f.is_dir() and f.stat().st_uid in (0, os.getuid())]
+    ready = [f for f in (_IMAGE / name, *folders) if f.is_dir() and f.stat().st_uid in (0, os.getuid())]
     return next((f for f in (*ready, *folders) if f in ready or _writable(f)), None)
 
 
