@@ -1,0 +1,127 @@
+"""What one fit and one inference tick cost against a real VictoriaMetrics, for several numbers of series.
+
+Run: python benchmarks/tick.py --datasource-url http://127.0.0.1:8428 --series 2000 20000
+
+Seeds the series when they are missing (14 days at 5 minutes), runs each size in a process of its own, and prints
+one row each: wall time from the first request to the last acknowledged write, CPU seconds of this process, peak
+resident memory. Everything on the way is the service's own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import httpx
+import numpy as np
+import orjson
+
+STEP_S = 300
+DAYS = 14
+
+
+def seed(url: str, n_series: int, end_s: int) -> None:
+    """Import `n_series` gauges named tick_<n>; daily rhythm plus noise, the same numbers for the same arguments."""
+    times = np.arange(end_s - DAYS * 86_400, end_s + 3600, STEP_S)
+    day = np.sin(2 * np.pi * times / 86_400)
+    timestamps = (times * 1000).tolist()
+    with httpx.Client(timeout=300) as client:
+        for first in range(0, n_series, 500):
+            lines = []
+            for k in range(first, min(first + 500, n_series)):
+                rng = np.random.default_rng(k)
+                values = np.round(100 + 20 * day + rng.normal(0, 3, times.size), 2)
+                metric = {"__name__": f"tick_{n_series}", "series": f"s{k:05d}", "job": "tick", "host": f"h{k % 97}"}
+                line = {"metric": metric, "values": values, "timestamps": timestamps}
+                lines.append(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY))
+            client.post(f"{url}/api/v1/import", content=b"\n".join(lines)).raise_for_status()
+        client.get(f"{url}/internal/force_flush")
+
+
+def peak_rss_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict[str, float]:
+    """One fit, then `ticks` inferences, each a further step."""
+    from engine.config.schema import load_mapping
+    from engine.metrics import Metrics
+    from engine.pool import Pool
+    from engine.service import make_reader, make_tasks, make_writer
+
+    config = load_mapping(
+        {
+            "schedulers": {
+                "s": {"class": "periodic", "fit_window": f"{DAYS}d", "fit_every": "1d", "infer_every": "5m"}
+            },
+            "models": {"m": {"class": model, "queries": "all", "schedulers": "all"}},
+            "reader": {
+                "datasource_url": url,
+                "sampling_period": f"{STEP_S}s",
+                "queries": {"q": {"expr": f"tick_{n_series}"}},
+            },
+            "writer": {"datasource_url": url},
+        }
+    )
+    metrics, pool = Metrics(), Pool()
+    reader, writer = make_reader(config, metrics), make_writer(config, metrics)
+    (task,) = make_tasks(config, "s", reader, writer, pool, metrics)
+    row = {"series": n_series, "rss_start_mib": peak_rss_mib()}
+    at_ms = end_s * 1000
+    started, cpu = time.perf_counter(), time.process_time()
+    task.unit.fit(at_ms)
+    row |= {"fit_s": time.perf_counter() - started, "fit_cpu_s": time.process_time() - cpu}
+    row["rss_fit_mib"] = peak_rss_mib()
+    walls, cpus = [], []
+    for k in range(ticks + 1):
+        started, cpu = time.perf_counter(), time.process_time()
+        task.unit.infer(at_ms + k * STEP_S * 1000)
+        if not writer.drain(300):
+            raise SystemExit("the outputs were not taken within 300 s")
+        walls.append(time.perf_counter() - started)
+        cpus.append(time.process_time() - cpu)
+    # The first tick also makes the label prefixes and compiles what is not cached.
+    row |= {"first_tick_s": walls[0], "tick_s": statistics.median(walls[1:])}
+    row |= {"tick_cpu_s": statistics.median(cpus[1:]), "rss_peak_mib": peak_rss_mib()}
+    reader.close()
+    writer.close(5)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasource-url", required=True)
+    parser.add_argument("--series", type=int, nargs="+", default=[2_000, 20_000])
+    parser.add_argument("--model", default="zscore_online")
+    parser.add_argument("--ticks", type=int, default=5)
+    parser.add_argument("--end", type=int, help="end of the fit window, Unix seconds")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    end_s = args.end or (int(time.time()) - 3600) // STEP_S * STEP_S
+    if args.one:
+        print(json.dumps(measure(args.datasource_url, args.series[0], args.model, end_s, args.ticks)))
+        return
+    for n_series in args.series:
+        query = {"query": f"count(tick_{n_series})", "time": str(end_s)}
+        found = httpx.get(f"{args.datasource_url}/api/v1/query", params=query).json()["data"]["result"]
+        if not found:
+            seed(args.datasource_url, n_series, end_s)
+        words = ["--datasource-url", args.datasource_url, "--series", str(n_series), "--model", args.model]
+        words += ["--ticks", str(args.ticks), "--end", str(end_s), "--one"]
+        done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        row = json.loads(done.stdout.splitlines()[-1])
+        print(
+            "  ".join(f"{name} {value:.3g}" if value < 1000 else f"{name} {value:.0f}" for name, value in row.items())
+        )
+
+
+if __name__ == "__main__":
+    main()
