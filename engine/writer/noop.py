@@ -1,0 +1,19 @@
+"""Writer `noop`: outputs go nowhere."""
+
+from __future__ import annotations
+
+from engine.frame import Batch
+
+
+class NoopWriter:
+    """Takes every batch and writes none."""
+
+    def submit(self, batch: Batch) -> None:
+        """Forget the batch."""
+
+    def drain(self, timeout_s: float) -> bool:
+        """Nothing ever waits."""
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing is open."""
