@@ -24,12 +24,16 @@ class Model(Settings, frozen=True, kw_only=True):
     fit_by : "time" for a fit that is a fold: `fresh`, then `learn` on consecutive pieces of the window as they
         arrive. "rows" for a fit that needs the whole window at once: `fit_rows` on blocks of rows.
     is_online : `infer` also learns, and unknown series get a fresh row on the spot.
+    is_multivariate : one score for all series of all its queries.
+    forecasts : `forecast_at` has an effect.
     provides : names that `provide_series` may ask for; `default_series` what is written without it.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]]
     is_online: ClassVar[bool] = False
     is_available: ClassVar[bool] = True
+    is_multivariate: ClassVar[bool] = False
+    forecasts: ClassVar[bool] = False
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = provides
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -22,7 +22,7 @@ class QuerySettings(Settings, frozen=True, kw_only=True):
     tenant_id: str | None = None
     offset: Duration | None = None
     timeout: Duration | None = None
-    detection_direction: str | None = None
+    detection_direction: Literal["both", "above_expected", "below_expected"] | None = None
     min_dev_from_expected: Pair | None = None
     min_rel_dev_from_expected: Pair | None = None
     n_lags: int = 0  # undocumented, without effect
@@ -71,4 +71,50 @@ class VmReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="cla
 class LocalReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="local"):
     """``reader`` with ``class: local``: SQL over a DuckDB file."""
 
+    path: Annotated[str, Meta(min_length=1)]
+
+
+class VlogsReaderSettings(VmReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="vlogs"):
+    """``reader`` with ``class: vlogs``: the stats_query_range API of VictoriaLogs and VictoriaTraces."""
+
+    query_range_path: str = "select/logsql/stats_query_range"
+
+
+class NoopReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="noop"):
+    """``reader`` with ``class: noop``: reads nothing."""
+
+    queries: dict[str, QuerySettings] = {}
+
+
+class SyntheticReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="synthetic_vm"):
+    """``reader`` with ``class: synthetic_vm``: generated series for tests; undocumented."""
+
+    queries: dict[str, QuerySettings] = {}
+    n_queries: PositiveInt | None = None
+    n_series_per_query: PositiveInt = 1
+    n_labels: PositiveInt = 1
+    random_state: int = 42
+    max_points_per_query: PositiveInt | None = None
+    tenant_id: str | None = None
+
+
+class CsvReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="csv"):
+    """``reader`` with ``class: csv``: one series from a file with the columns timestamp and y."""
+
+    queries: dict[str, QuerySettings] = {}
+    path: Annotated[str, Meta(min_length=1)]
+    metric_name: str | None = None
+
+
+class NdjsonReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="ndjson"):
+    """``reader`` with ``class: ndjson``: series from a file in the format of the export API."""
+
+    queries: dict[str, QuerySettings] = {}
+    path: Annotated[str, Meta(min_length=1)]
+
+
+class QueryRangeReaderSettings(ReaderSettings, frozen=True, kw_only=True, tag_field="class", tag="query_range"):
+    """``reader`` with ``class: query_range``: one URL that holds its query."""
+
+    queries: dict[str, QuerySettings] = {}
     path: Annotated[str, Meta(min_length=1)]

@@ -32,3 +32,24 @@ class LocalWriterSettings(Settings, frozen=True, kw_only=True, tag_field="class"
     path: Annotated[str, Meta(min_length=1)]
     table: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = "anomaly"
     metric_format: dict[str, str] = field(default_factory=lambda: dict(METRIC_FORMAT))
+
+
+class NoopWriterSettings(Settings, frozen=True, kw_only=True, tag_field="class", tag="noop"):
+    """``writer`` with ``class: noop``: writes nothing."""
+
+
+class NdjsonWriterSettings(Settings, frozen=True, kw_only=True, tag_field="class", tag="ndjson"):
+    """``writer`` with ``class: ndjson``: import lines into a file."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    metric_format: dict[str, str] = field(default_factory=lambda: dict(METRIC_FORMAT))
+    override: bool = True
+
+
+class CsvWriterSettings(Settings, frozen=True, kw_only=True, tag_field="class", tag="csv"):
+    """``writer`` with ``class: csv``: one table in a file."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    header: bool = True
+    override: bool = True
+    tz: str = "UTC"

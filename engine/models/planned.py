@@ -1,0 +1,334 @@
+"""Documented model classes that load and are checked, but cannot run yet: their settings only."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from msgspec import Meta, field
+
+from engine.models.base import Model
+from engine.settings import Duration, Settings
+
+Threshold = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Decay = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Compression = Annotated[int, Meta(ge=1, le=10_000)]
+
+SCORE_ONLY = ("anomaly_score",)
+SCORE_AND_BAND = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
+
+
+class PlannedModel(Model, frozen=True, kw_only=True):
+    """Base of models without an implementation."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "time"
+    is_available: ClassVar[bool] = False
+
+    def check(self) -> list[str]:
+        """Problems that single fields cannot show, each as key, value, what was expected."""
+        return []
+
+
+class NoopModel(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="noop"):
+    """``class: noop``: models nothing."""
+
+
+class OnlineMad(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="mad_online"):
+    """``class: mad_online`` (and `mad`): median and median absolute deviation."""
+
+    is_online: ClassVar[bool] = True
+
+    threshold: Positive = 2.5
+    compression: Compression = 100
+    min_n_samples_seen: Count = 16
+    decay: Decay = 1.0
+    history_strength: Positive = 1.0
+
+
+class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="quantile_online"):
+    """``class: quantile_online``: quantiles for each part of a season."""
+
+    is_online: ClassVar[bool] = True
+
+    quantiles: list[Share] = field(default_factory=lambda: [0.01, 0.5, 0.99])
+    iqr_threshold: Threshold = 0.0
+    seasonal_interval: Duration | None = None
+    min_subseason: Duration | None = None
+    season_starts_from: str = "1970-01-01"
+    global_smoothing: Share = 0.0
+    use_transform: bool = False
+    compression: Compression = 100
+    min_n_samples_seen: Count = 16
+    decay: Decay = 1.0
+    history_strength: Positive = 1.0
+
+    def check(self) -> list[str]:
+        problems = []
+        if len(self.quantiles) != 3 or sorted(set(self.quantiles)) != self.quantiles:
+            problems.append(f"quantiles: {self.quantiles}, expected three numbers in [0, 1], each above the one before")
+        interval, part = self.seasonal_interval, self.min_subseason
+        if part is not None and (interval is None or part >= interval or interval % part):
+            problems.append(f"min_subseason: {part}, expected an exact divisor of seasonal_interval ({interval})")
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", self.season_starts_from):
+            problems.append(f"season_starts_from: {self.season_starts_from}, expected a date like 1970-01-01")
+        return problems
+
+
+class RollingQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="rolling_quantile"):
+    """``class: rolling_quantile``: quantiles of the last `window_steps` points."""
+
+    is_online: ClassVar[bool] = True
+
+    quantile: Annotated[float, Meta(ge=0.5, le=1)]
+    window_steps: Count
+    iqr_threshold: Threshold = 0.0
+    min_n_samples_seen: Count = 16
+    decay: Decay = 1.0
+
+
+class SeasonalTrend(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="std"):
+    """``class: std``: seasonal and trend decomposition."""
+
+    is_online: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = (*SCORE_AND_BAND, "resid", "seasonal", "trend")
+
+    period: Count
+    z_threshold: Threshold = 2.5
+    min_n_samples_seen: Count = 16
+    decay: Decay = 1.0
+
+
+class HoltWinters(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="holtwinters"):
+    """``class: holtwinters``: level, trend and season by exponential smoothing."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+
+    frequency: Duration | None = None
+    seasonality: Duration | None = None
+    z_threshold: Threshold = 2.5
+
+
+class Contamination(float):
+    """A share of outliers in (0, 0.5]; "auto" is 0 inside."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The share that a configuration value says; numbers may be text.
+
+        Raises
+        ------
+        ValueError : it says none.
+        """
+        if value == "auto":
+            return cls(0.0)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 < number <= 0.5:
+            raise ValueError('expected "auto" or a number > 0 and <= 0.5')
+        return cls(number)
+
+    def __str__(self) -> str:
+        return float.__repr__(self) if self else "auto"
+
+
+Feature = Literal["minute", "hod", "dow", "month"]
+
+
+class IsolationForest(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="isolation_forest_univariate"):
+    """``class: isolation_forest_univariate``: isolation trees; a score without a band."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+    provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y")
+    default_series: ClassVar[tuple[str, ...]] = SCORE_ONLY
+
+    contamination: Contamination = Contamination(0.0)
+    seasonal_features: list[Feature] = []
+
+    def check(self) -> list[str]:
+        if self.detection_direction != "both":
+            return [f"detection_direction: {self.detection_direction}, expected both: this class has no band"]
+        return []
+
+
+class IsolationForestMultivariate(
+    IsolationForest, frozen=True, kw_only=True, tag_field="class", tag="isolation_forest_multivariate"
+):
+    """``class: isolation_forest_multivariate``: isolation trees over all channels."""
+
+    is_multivariate: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = SCORE_ONLY
+
+
+_SHAPES = [f"{clock}_{shape}" for clock in ("hod", "dow") for shape in ("smooth", "spiky", "plateau")]
+_SEASONS = (*_SHAPES, "weekpart_plateau", "month_smooth", "month_plateau")
+_EVENT = re.compile(r"(?:\d{4}-)?(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
+
+
+class EnvelopeHolidays(Settings, frozen=True, kw_only=True):
+    """``holidays`` of the envelope: calendars by country and days of one's own."""
+
+    countries: list[str] = []
+    special_events: list[str] | dict[str, Any] = []
+    group: bool = False
+
+
+class TemporalEnvelope(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope"):
+    """``class: temporal_envelope``: robust trend, calendar effects and residual quantiles."""
+
+    is_online: ClassVar[bool] = True
+    forecasts: ClassVar[bool] = True
+
+    quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
+    iqr_threshold: Threshold = 2.0
+    alpha: Decay = 0.005
+    loss_reactivity: Positive = 5.0
+    min_n_samples_seen: Count = 16
+    changepoint_window: Count = 16
+    seasonalities: list[str] = field(default_factory=lambda: ["hod_smooth", "dow_smooth"])
+    holidays: EnvelopeHolidays = EnvelopeHolidays()
+
+    def check(self) -> list[str]:
+        problems = []
+        if len(self.quantiles) != 2 or self.quantiles[0] >= self.quantiles[1]:
+            problems.append(f"quantiles: {self.quantiles}, expected two numbers in [0, 1], the second one larger")
+        if unknown := [s for s in self.seasonalities if s not in _SEASONS]:
+            problems.append(f"seasonalities: {unknown}, expected some of {', '.join(_SEASONS)}")
+        if len(set(self.seasonalities)) < len(self.seasonalities):
+            problems.append(f"seasonalities: {self.seasonalities}, expected each one once")
+        events = (
+            [str(e) for e in self.holidays.special_events] if isinstance(self.holidays.special_events, list) else []
+        )
+        if wrong := [e for e in events if not _EVENT.fullmatch(e)]:
+            problems.append(f"holidays.special_events: {wrong}, expected days like 12-24 or 2026-12-24")
+        if self.args:
+            problems.append(f"args: {sorted(self.args)}, expected none: this class has no inner library")
+        return problems
+
+
+class TemporalEnvelopeMultivariate(
+    TemporalEnvelope, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope_multivariate"
+):
+    """``class: temporal_envelope_multivariate``: envelopes of all channels and what they have in common."""
+
+    is_multivariate: ClassVar[bool] = True
+    forecasts: ClassVar[bool] = False
+    default_series: ClassVar[tuple[str, ...]] = SCORE_ONLY
+
+    dependency_rank: Annotated[int, Meta(ge=0)] = 8
+    score_aggregation: Literal["max", "mean", "l2"] = "l2"
+    max_channels: Count = 1000
+    recommended_max_channels: Count = 100
+    random_state: int = 42
+
+    def check(self) -> list[str]:
+        problems = super().check()
+        if self.recommended_max_channels > self.max_channels:
+            limit = f"expected at most max_channels ({self.max_channels})"
+            problems.append(f"recommended_max_channels: {self.recommended_max_channels}, {limit}")
+        return problems
+
+
+class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="peer_outlier"):
+    """``class: peer_outlier``: each series against its peers; undocumented."""
+
+    is_online: ClassVar[bool] = True
+
+    min_peer_count: Annotated[int, Meta(ge=3)] = 3
+    epsilon_quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.75
+    tolerance: Positive = 1.0
+    decay: Decay = 1.0
+    min_n_samples_seen: Count | None = None
+
+    def check(self) -> list[str]:
+        if self.args:
+            return [f"args: {sorted(self.args)}, expected none: this class has no inner library"]
+        return []
+
+
+class OptimizationParams(Settings, frozen=True, kw_only=True):
+    """``optimization_params`` of `auto`."""
+
+    anomaly_percentage: Annotated[float, Meta(ge=0, lt=0.5)]
+    optimized_business_params: list[
+        Literal["detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected"]
+    ] = []
+    n_splits: Count = 3
+    train_val_ratio: Positive = 3.0
+    validation_scheme: Literal["regular", "leaky"] = "regular"
+    n_trials: Count = 128
+    timeout: Positive | None = None
+    n_jobs: Annotated[int, Meta(ge=-1)] = 1
+    seed: int | None = None
+    exact: bool = False
+    optimize_complexity: bool = True
+    frozen_params: dict[str, Any] = {}
+    beta: Threshold | None = None
+    show_progress_bar: bool = False
+    gc_after_trial: bool = False
+
+
+class AutoTuned(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="auto"):
+    """``class: auto``: another class with hyperparameters searched at each fit."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+
+    tuned_class_name: Annotated[str, Meta(min_length=1)]
+    optimization_params: OptimizationParams
+
+    def check(self) -> list[str]:
+        problems = []
+        if self.tuned_class_name in ("auto", "custom", "model.auto.AutoTunedModel", "model.custom.CustomModel"):
+            problems.append(f"tuned_class_name: {self.tuned_class_name}, expected a built-in class")
+        if self.optimization_params.n_jobs == 0:
+            problems.append("optimization_params.n_jobs: 0, expected -1 or a whole number >= 1")
+        if fixed := {"class", "class_name"} & set(self.optimization_params.frozen_params):
+            problems.append(f"optimization_params.frozen_params: {sorted(fixed)}, expected no class here")
+        return problems
+
+
+class Custom(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="custom"):
+    """``class: custom``: a model of the operator's own; unknown keys are its arguments."""
+
+    provides: ClassVar[tuple[str, ...]] = ()
+
+
+class Arima(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="arima"):
+    """``class: arima``: removed from the original in 1.12; loads here."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+
+    order: list[Annotated[int, Meta(ge=0)]]
+    z_threshold: Threshold = 2.5
+    resample_freq: Duration | None = None
+
+    def check(self) -> list[str]:
+        return [] if len(self.order) == 3 else [f"order: {self.order}, expected three whole numbers [p, d, q]"]
+
+
+class OnlineZscore(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="zscore_online"):
+    """``class: zscore_online``."""
+
+    is_online: ClassVar[bool] = True
+
+    z_threshold: Threshold = 2.5
+    min_n_samples_seen: Count = 16
+    decay: Decay = 1.0
+    history_strength: Positive = 1.0
+
+
+class Prophet(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="prophet"):
+    """``class: prophet``."""
+
+    forecasts: ClassVar[bool] = True
+
+    seasonalities: list[dict[str, Any]] = []
+    tz_aware: bool = False
+    tz_seasonalities: list[Any] = []
+    tz_use_cyclical_encoding: bool = False
+    compression: dict[str, Any] | None = None
