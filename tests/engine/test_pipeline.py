@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -236,7 +238,7 @@ def test_a_fresh_stack_is_refitted_as_its_points_double() -> None:
     fits = [(w.end_ms - T0) // M for w in bench.reader.windows if w.n_steps > 1000]
     # Nothing at 0, the first try with a learnable point at 2, then at each doubling while below a tenth of a day.
     assert fits[:2] == [0, 1]
-    doublings = [b / a for a, b in zip(fits[3:], fits[4:], strict=False)]
+    doublings = [b / a for a, b in pairwise(fits[3:])]
     assert doublings
     assert all(1.5 <= ratio <= 2.5 for ratio in doublings)
     assert bench.minutes()[-1] == 99

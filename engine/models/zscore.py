@@ -1,0 +1,58 @@
+"""Online z-score: decayed mean and standard deviation."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from engine.frame import I64, Frame, Prediction, State
+from engine.models.base import Model
+from kernels.ewm import ewm_predict_update, ewm_update, moments_add
+
+
+class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zscore_online"):
+    """``class: zscore_online`` (also ``zscore``): yhat is the mean, the band `z_threshold` standard deviations.
+
+    Reproduces vmanomaly's online z-score. Where its documentation is open: ddof is 0, variance is the decayed sum of
+    squares over the decayed weight, a gap does not decay, `z_threshold` is 2.5 by default, a score counts once
+    `min_n_samples_seen` points were learned. `history_strength` multiplies the fitted weight when a fit ends: the
+    fitted mean and variance stay as they are and give way to new points that many times more slowly.
+    """
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "time"
+    is_online: ClassVar[bool] = True
+
+    z_threshold: Annotated[float, Meta(ge=0)] = 2.5
+    min_n_samples_seen: Annotated[int, Meta(ge=1)] = 16
+    decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    history_strength: Annotated[float, Meta(gt=0)] = 1.0
+
+    @property
+    def warm_up(self) -> int:
+        return self.min_n_samples_seen
+
+    def fresh(self, series: I64, frame: Frame) -> State:
+        columns = {name: np.zeros(series.size) for name in ("weight", "mean", "m2")}
+        return State(series, {**columns, "seen": np.zeros(series.size, dtype=np.int64)})
+
+    def learn(self, state: State, frame: Frame) -> State:
+        new = {name: column.copy() for name, column in state.columns.items()}
+        if self.decay == 1.0:
+            moments_add(frame.values, new["weight"], new["mean"], new["m2"], new["seen"])
+        else:
+            ewm_update(frame.values, self.decay, new["weight"], new["mean"], new["m2"], new["seen"])
+        return state.updated(**new)
+
+    def finish(self, state: State) -> State:
+        h = self.history_strength
+        return state.updated(weight=state.columns["weight"] * h, m2=state.columns["m2"] * h)
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        new = {name: column.copy() for name, column in state.columns.items()}
+        yhat, std = np.empty(frame.shape), np.empty(frame.shape)
+        ewm_predict_update(frame.values, self.decay, new["weight"], new["mean"], new["m2"], new["seen"], yhat, std)
+        margin = self.z_threshold * std
+        prediction = Prediction(yhat, yhat - margin, yhat + margin, seen=state.columns["seen"])
+        return prediction, state.updated(**new)

@@ -1,0 +1,123 @@
+"""Score policies: what an operator calls anomalous, resolved once and applied by one kernel pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from engine.frame import F64, Frame, Prediction, Query
+from engine.settings import UNBOUNDED
+from kernels.score import score_band, score_given
+
+_DIRECTIONS = {"both": 0, "above_expected": 1, "below_expected": -1}
+# The original's default for a value outside its data_range: just over the threshold.
+DEFAULT_OUTSIDE_SCORE = 1.01
+_BAND = ("yhat", "yhat_lower", "yhat_upper")
+
+
+class ModelKeys(Protocol):
+    """The keys of a model that say what counts as anomalous and what is written."""
+
+    @property
+    def detection_direction(self) -> str: ...
+    @property
+    def min_dev_from_expected(self) -> tuple[float, float]: ...
+    @property
+    def min_rel_dev_from_expected(self) -> tuple[float, float]: ...
+    @property
+    def scale(self) -> tuple[float, float]: ...
+    @property
+    def clip_predictions(self) -> bool: ...
+    @property
+    def anomaly_score_outside_data_range(self) -> float | None: ...
+    @property
+    def data_range(self) -> tuple[float, float] | None: ...
+    @property
+    def provide_series(self) -> list[str] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts as anomalous in one (model, query). Pairs are (below, above); `min_rel_dev` is in percent."""
+
+    direction: str = "both"
+    min_dev: tuple[float, float] = (0.0, 0.0)
+    min_rel_dev: tuple[float, float] = (0.0, 0.0)
+    data_range: tuple[float, float] = UNBOUNDED
+    outside_score: float = DEFAULT_OUTSIDE_SCORE
+    scale: tuple[float, float] = (1.0, 1.0)
+    clip: bool = False
+
+
+def resolve(model: ModelKeys, query: Query, default_outside: float | None = None) -> Policy:
+    """The policy of a model on a query: the query's keys win over the model's, these over the defaults.
+
+    Parameters
+    ----------
+    default_outside : `settings.anomaly_score_outside_data_range`; the model's own key wins over it.
+    """
+    outside = model.anomaly_score_outside_data_range
+    fallback = DEFAULT_OUTSIDE_SCORE if default_outside is None else default_outside
+
+    def pick(of_query: tuple[float, float] | None, of_model: tuple[float, float]) -> tuple[float, float]:
+        return of_model if of_query is None else of_query
+
+    return Policy(
+        direction=query.detection_direction or model.detection_direction,
+        min_dev=pick(query.min_dev_from_expected, model.min_dev_from_expected),
+        min_rel_dev=pick(query.min_rel_dev_from_expected, model.min_rel_dev_from_expected),
+        data_range=pick(query.data_range, model.data_range or UNBOUNDED),
+        outside_score=fallback if outside is None else outside,
+        scale=model.scale,
+        clip=model.clip_predictions,
+    )
+
+
+def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) -> dict[str, F64]:
+    """The columns of a prediction by name: the score, the scaled and clipped band, `y`, the model's extras.
+
+    Parameters
+    ----------
+    warm_up : finite points that a row must have learned before its score counts.
+
+    Notes
+    -----
+    The yhat-outside-range rule sees the clipped yhat, as in the documented order of post-processing; so with
+    `clip_predictions` it never fires.
+    """
+    y = frame.values
+    seen = np.full(y.shape[0], warm_up, dtype=np.int64) if prediction.seen is None else prediction.seen
+    data_range = np.array(policy.data_range, dtype=np.float64)
+    columns: dict[str, F64] = {"y": y}
+    if prediction.yhat is None or prediction.yhat_lower is None or prediction.yhat_upper is None:
+        score = np.full(y.shape, np.nan) if prediction.score is None else prediction.score.copy()
+        score_given(y, seen, warm_up, data_range, policy.outside_score, score)
+    else:
+        band = [prediction.yhat.copy(), prediction.yhat_lower.copy(), prediction.yhat_upper.copy()]
+        score = np.empty(y.shape)
+        score_band(
+            y,
+            seen,
+            warm_up,
+            _DIRECTIONS[policy.direction],
+            np.array(policy.min_dev, dtype=np.float64),
+            np.array(policy.min_rel_dev, dtype=np.float64),
+            data_range,
+            policy.outside_score,
+            np.array(policy.scale, dtype=np.float64),
+            policy.clip,
+            *band,
+            score,
+        )
+        columns |= dict(zip(_BAND, band, strict=True))
+    exists = np.isfinite(y)
+    extra = {name: np.where(exists, column, np.nan) for name, column in prediction.extra.items()}
+    return {"anomaly_score": score, **columns, **extra}
+
+
+def select(wanted: list[str] | tuple[str, ...], columns: Mapping[str, F64]) -> dict[str, F64]:
+    """The columns to write, in the order of `wanted`; `timestamp` is implied and unknown names are not there."""
+    return {name: columns[name] for name in wanted if name in columns}
