@@ -1,0 +1,133 @@
+"""/health and /metrics over HTTP: the app, and the thread that serves it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from engine.errors import StartError
+from engine.metrics import Metrics
+
+log = logging.getLogger("monitoring")
+access = logging.getLogger("monitoring.access")
+
+_START_S = 10.0
+
+
+def create_app(metrics: Metrics, path_prefix: str = "") -> Starlette:
+    """The app; `path_prefix` ("x" or "/x") stands before every route."""
+
+    def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    def show_metrics(request: Request) -> Response:
+        started = time.perf_counter()
+        names = request.query_params.getlist("name[]")
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        registry = _Selection(metrics.registry, names) if names else metrics.registry
+        body = encode(registry)
+        access.debug("GET /metrics: %d bytes in %.1f ms", len(body), 1000 * (time.perf_counter() - started))
+        return Response(body, media_type=content_type)
+
+    def refuse(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = error.detail if isinstance(error, HTTPException) else "internal error"
+        return JSONResponse({"error": detail}, status_code=status)
+
+    routes: list[Any] = [Route("/health", health), Route("/metrics", show_metrics)]
+    prefix = path_prefix.strip("/")
+    return Starlette(
+        routes=[Mount(f"/{prefix}", routes=routes)] if prefix else routes,
+        exception_handlers={HTTPException: refuse, Exception: refuse},
+    )
+
+
+class _Selection:
+    """The part of a registry that `name[]` asks for: sample names, or metric names with or without _total."""
+
+    def __init__(self, registry: CollectorRegistry, names: list[str]) -> None:
+        self._registry = registry
+        self._names = set(names)
+
+    def collect(self) -> Any:
+        for metric in self._registry.collect():
+            whole = {metric.name, f"{metric.name}_total"} & self._names
+            samples = [s for s in metric.samples if whole or s.name in self._names]
+            if samples:
+                chosen = type(metric)(metric.name, metric.documentation, metric.type, metric.unit)
+                chosen.samples = samples
+                yield chosen
+
+
+class Server:
+    """One listener on a thread of its own.
+
+    Parameters
+    ----------
+    uvicorn_config : further settings of uvicorn, as documented for `server.uvicorn_config`.
+    """
+
+    def __init__(self, app: Starlette, addr: str, port: int, uvicorn_config: dict[str, Any] | None = None) -> None:
+        self._addr, self._port = addr, port
+        settings = {"log_level": "warning", "access_log": False, **(uvicorn_config or {})}
+        # The listener is ours and shutting down must not wait for idle clients.
+        settings |= {"lifespan": "off", "timeout_graceful_shutdown": 1, "log_config": None}
+        try:
+            self._uvicorn = uvicorn.Server(uvicorn.Config(app, **settings))
+        except TypeError as err:
+            raise StartError(f"server.uvicorn_config: {err}") from err
+        self._thread = threading.Thread(target=self._serve, name=f"http-{port}", daemon=True)
+        self._socket: socket.socket | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where port 0 asked for any."""
+        assert self._socket is not None
+        return int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Listen and serve; answers are given when this returns.
+
+        Raises
+        ------
+        StartError : the address cannot be listened on.
+        """
+        family = socket.AF_INET6 if ":" in self._addr else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((self._addr, self._port))
+            self._socket.listen(128)
+        except OSError as err:
+            self._socket.close()
+            raise StartError(f"server: cannot listen on {self._addr}:{self._port}: {err.strerror}") from err
+        self._thread.start()
+        deadline = time.monotonic() + _START_S
+        while not self._uvicorn.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if not self._uvicorn.started:
+            raise StartError(f"server: no answer on {self._addr}:{self._port} within {_START_S:.0f} s")
+        log.info("Serving /metrics and /health: Listening on %s:%d", self._addr, self.port)
+
+    def _serve(self) -> None:
+        assert self._socket is not None
+        self._uvicorn.run(sockets=[self._socket])
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop within the time given; false where the thread was still busy."""
+        self._uvicorn.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
