@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import ssl
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Protocol
 
+import httpx
+
+from engine import __version__
+from engine.errors import StartError
 from engine.settings import Settings
+
+log = logging.getLogger("http")
+
+# VictoriaMetrics closes connections that were idle for 60 s, just when a one-minute cycle would use them again.
+KEEPALIVE_S = 30.0
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
+_CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[^\s\"',;]+")
+_PARAMETER = re.compile(r"(?i)((?:authkey|token|password|secret|api_?key)=)[^&\s\"']+")
 
 
 class ConnectionKeys(Protocol):
@@ -37,3 +56,120 @@ class Connection(Settings, frozen=True, kw_only=True):
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     tenant_id: str | None = None
+
+
+class _Bearer(httpx.Auth):
+    """A token given in the configuration."""
+
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {token}"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = self._header
+        yield request
+
+
+class _BearerFile(httpx.Auth):
+    """A token in a file that is read again when it changes, as rotated tokens do."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._stamp: tuple[int, int, int] | None = None
+        self._token = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._read()}"
+        yield request
+
+    def _read(self) -> str:
+        try:
+            about = os.stat(self._path)
+            stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+            if stamp != self._stamp:
+                self._token, self._stamp = self._path.read_text().strip(), stamp
+        except OSError as err:
+            log.warning("bearer_token_file %s cannot be read: %s; the last token is used", self._path, err.strerror)
+        return self._token
+
+
+def client(connection: ConnectionKeys, timeout_s: float, *, max_connections: int = 16) -> httpx.Client:
+    """A client with the connection's credentials and TLS; redirects are not followed.
+
+    Proxies are taken from the usual environment variables.
+
+    Parameters
+    ----------
+    timeout_s : of each wait: to connect, for a free connection, between two pieces of an answer.
+    max_connections : that may be open at once; further requests wait.
+
+    Raises
+    ------
+    StartError : a TLS file cannot be used; the text names its key.
+    """
+    auth: httpx.Auth | None = None
+    if connection.bearer_token_file:
+        auth = _BearerFile(connection.bearer_token_file)
+    elif connection.bearer_token:
+        auth = _Bearer(connection.bearer_token)
+    elif connection.user is not None:
+        auth = httpx.BasicAuth(connection.user, connection.password or "")
+    return httpx.Client(
+        auth=auth,
+        verify=_tls(connection),
+        timeout=timeout_s,
+        limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_S),
+        headers={"User-Agent": f"engine/{__version__}"},
+        follow_redirects=False,
+    )
+
+
+def _tls(connection: ConnectionKeys) -> ssl.SSLContext:
+    """The context that `verify_tls`, `tls_cert_file` and `tls_key_file` ask for."""
+    verify = connection.verify_tls
+    try:
+        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    except (OSError, ssl.SSLError) as err:
+        raise StartError(f"verify_tls: {verify}: {err.strerror or err}, expected a file of CA certificates") from err
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if connection.tls_cert_file:
+        try:
+            context.load_cert_chain(connection.tls_cert_file, connection.tls_key_file)
+        except (OSError, ssl.SSLError) as err:
+            files = f"{connection.tls_cert_file}, {connection.tls_key_file}"
+            raise StartError(f"tls_cert_file, tls_key_file: {files}: {err.strerror or err}") from err
+    return context
+
+
+def error_code(error: BaseException) -> str:
+    """What metrics call a failure without a status: timeout, ssl_error, connection_error or io_error."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, httpx.TimeoutException | TimeoutError) for cause in causes):
+        return "timeout"
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return "ssl_error"
+    if any(isinstance(cause, httpx.NetworkError | httpx.RemoteProtocolError | ConnectionError) for cause in causes):
+        return "connection_error"
+    return "io_error"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def explain(error: BaseException) -> str:
+    """One line about a failed request, without credentials; TLS failures name the setting that matters."""
+    text = redact(str(error) or type(error).__name__)
+    if error_code(error) == "ssl_error":
+        return f"{text} (verify_tls: true checks certificates; set a CA bundle's path, or false to accept any)"
+    return text
+
+
+def redact(text: str) -> str:
+    """A text that may come from a server or hold a URL, without what looks like a credential."""
+    text = _USERINFO.sub("***@", text)
+    text = _CREDENTIAL.sub(r"\1 ***", text)
+    return _PARAMETER.sub(r"\1***", text)
