@@ -15,6 +15,7 @@ import numpy as np
 from engine.duck import DuckFile, StoreError, identifier, timestamp_sql
 from engine.frame import Batch, SeriesTable
 from engine.metrics import Metrics
+from engine.writer.labels import filled
 from engine.writer.settings import LocalWriterSettings
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("writer.local")
 
 QUEUE_BYTES = 256 << 20
-# Batches written while the file is open once: a replay of the past comes faster than files open.
+# Batches that come within this time are written while the file is open once: a replay of the past is faster than
+# files open.
+_GATHER_S = 0.2
 AT_ONCE = 32
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _KEY = ("for", "model_alias", "scheduler_alias", "preset")
@@ -76,6 +79,7 @@ class LocalWriter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._under_way or self._is_closing)
+                self._changed.wait_for(lambda: len(self._queue) >= AT_ONCE or self._is_closing, _GATHER_S)
                 if self._is_closing:
                     return
                 while self._queue and len(self._under_way) < AT_ONCE:
@@ -107,7 +111,7 @@ class LocalWriter:
 
     def _write(self, connection: Connection, batch: Batch) -> None:
         start = time.perf_counter()
-        names = [self._filled(self._format["__name__"], batch.query_key, name) for name in batch.output.columns]
+        names = [filled(self._format["__name__"], batch.query_key, name) for name in batch.output.columns]
         points, texts = _points(batch, names), self._texts(batch)
         encoded = time.perf_counter()
         connection.register("points", points)
@@ -135,9 +139,8 @@ class LocalWriter:
 
     def _replace(self, connection: Connection, batch: Batch, names: list[str]) -> None:
         """Delete rows with the batch's keys, insert its rows."""
-        template = self._format.get("for", "")
-        values = [self._filled(template, batch.query_key, ""), batch.model_alias, batch.scheduler_alias, batch.preset]
-        key = [value or None for value in values]
+        given = {"for": "", **{name: getattr(batch, name) for name in _KEY[1:]}} | self._format
+        key = [filled(given[name], batch.query_key, "") or None for name in _KEY]
         columns = ", ".join(identifier(name) for name in names)
         finite = ", ".join(f"CASE WHEN isfinite(c{k}) THEN c{k} END AS {identifier(n)}" for k, n in enumerate(names))
         connection.execute(f"""
@@ -165,18 +168,14 @@ class LocalWriter:
         """Labels of the batch's series as JSON; made once for each series."""
         known = self._label_texts.setdefault(batch.table, [])
         constant = {
-            name: self._filled(text, batch.query_key, "")
+            name: filled(text, batch.query_key, "")
             for name, text in self._format.items()
-            if name not in ("__name__", "for")
+            if name not in ("__name__", *_KEY)
         }
         for number in range(len(known), len(batch.table)):
             labels = batch.table.labels(number) | constant
             known.append(msgspec.json.encode(labels, order="sorted").decode())
         return [known[number] for number in batch.output.series.tolist()]
-
-    @staticmethod
-    def _filled(template: str, query_key: str, name: str) -> str:
-        return template.replace("$VAR", name).replace("$QUERY_KEY", query_key)
 
     def _labels(self, batch: Batch) -> tuple[str, ...]:
         names = ("query_key", "scheduler_alias", "preset")

@@ -1,0 +1,163 @@
+"""A made-up machine: CPU time of node-exporter's modes, minute by minute, with labelled incidents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.frame import F64
+
+MODES = ("idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user")
+STEP_S = 60
+DAY = 1440  # minutes
+
+Kind = Literal["steal burst", "iowait storm", "frozen core", "cpu burn", "system leak"]
+
+# By mode: level at night, what a full load adds, noise; in seconds per second. `irq` is 0 on most machines.
+_SHAPE = {
+    "iowait": (0.006, 0.012, 0.0020),
+    "nice": (0.002, 0.000, 0.0006),
+    "softirq": (0.005, 0.010, 0.0012),
+    "steal": (0.003, 0.002, 0.0008),
+    "system": (0.030, 0.055, 0.0050),
+    "user": (0.080, 0.220, 0.0180),
+}
+_WEEKEND_LOAD = 0.75
+# Share of the noise that all CPUs have in common, and how much of a minute's noise is left in the next.
+_COMMON = 0.3
+_MEMORY = 0.3
+# Noise has a slightly heavier tail than a normal distribution: Student's t.
+_DEGREES = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that happens to the machine: minutes [start, end), the CPUs and modes whose series it moves."""
+
+    kind: Kind
+    text: str
+    start: int
+    end: int
+    cpus: tuple[int, ...]
+    modes: tuple[str, ...]
+
+    def within(self, first: int, n_minutes: int) -> slice:
+        """Where the incident is among `n_minutes` from minute `first` on."""
+        return slice(*(min(max(edge - first, 0), n_minutes) for edge in (self.start, self.end)))
+
+
+def five_incidents(first: int, n_minutes: int, n_cpus: int) -> tuple[Incident, ...]:
+    """One incident of each kind, spread over the `n_minutes` that begin at minute `first`."""
+    every = tuple(range(n_cpus))
+    one = (n_cpus // 2,)
+
+    def at(start_h: float, length_min: float) -> tuple[int, int]:
+        """Times of a whole day, in proportion where there is less."""
+        start = first + round(60 * start_h * n_minutes / DAY)
+        return start, start + round(length_min * n_minutes / DAY)
+
+    texts = {
+        "steal burst": "a noisy neighbour takes a twentieth of every CPU",
+        "iowait storm": "the disk stalls and all CPUs wait for it",
+        "frozen core": "the counters of one CPU stand still",
+        "cpu burn": "a runaway job takes all CPUs",
+        "system leak": "kernel time creeps up, until a restart",
+    }
+    return (
+        Incident("steal burst", texts["steal burst"], *at(2.5, 30), every, ("steal", "idle")),
+        Incident("iowait storm", texts["iowait storm"], *at(6.25, 40), every, ("iowait", "idle")),
+        Incident("frozen core", texts["frozen core"], *at(10.5, 50), one, tuple(m for m in MODES if m != "irq")),
+        Incident("cpu burn", texts["cpu burn"], *at(14.75, 45), every, ("user", "idle")),
+        Incident("system leak", texts["system leak"], *at(18.5, 180), every, ("system", "idle")),
+    )
+
+
+class Machine:
+    """CPU time that goes on for as long as it is asked for; the same seed gives the same machine.
+
+    Parameters
+    ----------
+    n_cpus : CPUs.
+    weekday, hour : of minute 0 on the machine's own clock; Monday is 0.
+    """
+
+    def __init__(self, n_cpus: int, incidents: tuple[Incident, ...], weekday: int = 0, hour: float = 0, seed: int = 7):
+        self._n_cpus = n_cpus
+        self._incidents = incidents
+        self._offset = DAY * weekday + round(60 * hour)
+        self._random = np.random.default_rng(seed)
+        self._weight = self._random.uniform(0.85, 1.15, n_cpus)
+        self._noise = np.zeros((len(_SHAPE), n_cpus))
+        self._seconds = np.zeros((n_cpus, len(MODES)))
+        self._minute = 0
+
+    @property
+    def minute(self) -> int:
+        """The next minute that `counters` gives."""
+        return self._minute
+
+    def counters(self, n_minutes: int) -> F64:
+        """The next minutes of ``node_cpu_seconds_total``: (n_minutes, n_cpus, modes), in steps of 0.01 s."""
+        shares = self._shares(n_minutes)
+        totals = self._seconds + STEP_S * np.cumsum(shares, axis=0)
+        if n_minutes:
+            self._seconds = totals[-1]
+        return np.round(totals, 2)
+
+    def _shares(self, n_minutes: int) -> F64:
+        """Seconds per second by minute, CPU and mode; those of one CPU sum to 1 while its counters run."""
+        first = self._minute
+        self._minute += n_minutes
+        load = _load(np.arange(first, self._minute) + float(self._offset))[:, None] * self._weight
+        noise = self._draw(n_minutes)
+        shares = np.zeros((n_minutes, self._n_cpus, len(MODES)))
+        for k, (mode, (level, busy, spread)) in enumerate(_SHAPE.items()):
+            shares[:, :, MODES.index(mode)] = level + busy * load + spread * (0.8 + 0.4 * load) * noise[:, k]
+        for incident in self._incidents:
+            _disturb(shares, first, incident, noise)
+        np.maximum(shares, 0.0, out=shares)
+        # A CPU cannot work for more than a second per second.
+        shares /= np.maximum(shares.sum(axis=2), 1.0)[:, :, None]
+        shares[:, :, MODES.index("idle")] = 1.0 - shares.sum(axis=2)
+        for incident in self._incidents:
+            if incident.kind == "frozen core":
+                shares[incident.within(first, n_minutes), list(incident.cpus)] = 0.0
+        return shares
+
+    def _draw(self, n_minutes: int) -> F64:
+        """(n_minutes, modes of `_SHAPE`, CPUs) autocorrelated noise of about unit variance."""
+        n_kinds = len(_SHAPE)
+        drawn = self._random.standard_t(_DEGREES, (n_minutes, n_kinds, self._n_cpus + 1))
+        mixed = np.sqrt(1 - _COMMON) * drawn[:, :, 1:] + np.sqrt(_COMMON) * drawn[:, :, :1]
+        mixed *= np.sqrt((1 - _MEMORY**2) * (_DEGREES - 2) / _DEGREES)
+        out = np.empty((n_minutes, n_kinds, self._n_cpus))
+        for t in range(n_minutes):
+            out[t] = self._noise = _MEMORY * self._noise + mixed[t]
+        return out
+
+
+def _load(clock: NDArray[np.floating[Any]]) -> F64:
+    """Share of the full load at minutes of the machine's week: low at night and on weekends, high in the afternoon."""
+    angle = 2 * np.pi * (clock % DAY) / DAY
+    daily = 0.5 - 0.42 * np.cos(angle - 0.9) - 0.10 * np.cos(2 * angle - 0.6)
+    return np.where(clock // DAY % 7 >= 5, _WEEKEND_LOAD, 1.0) * daily
+
+
+def _disturb(shares: F64, first: int, incident: Incident, noise: F64) -> None:
+    """Add an incident's extra time to the shares of minutes from `first` on, in place."""
+    if incident.kind == "frozen core":
+        return
+    inside, cpus = incident.within(first, shares.shape[0]), list(incident.cpus)
+    minutes = np.arange(first, first + shares.shape[0])[inside]
+    progress = (minutes - incident.start + 1) / (incident.end - incident.start)
+    extra = {
+        "steal burst": np.full(minutes.size, 0.05),
+        "iowait storm": np.full(minutes.size, 0.15),
+        "cpu burn": np.full(minutes.size, 0.55),
+        "system leak": 0.15 * progress,
+    }
+    wobble = 1 + 0.15 * noise[inside, 0][:, cpus]
+    shares[inside, cpus, MODES.index(incident.modes[0])] += extra[incident.kind][:, None] * wobble
