@@ -76,7 +76,7 @@ class Unit:
         self.query = query
         self.groups = tuple(groups)
         self._scheduler_alias = scheduler_alias
-        self._limits = limits
+        self.limits = limits
         self._reader = reader
         self._writer = writer
         self._pool = pool
@@ -91,11 +91,11 @@ class Unit:
         ReadError : the window could not be read; nothing has changed.
         """
         step_ms = self.query.step_ms
-        start_ms = -align_down(-(at_ms - self._limits.fit_window_ms), step_ms)
+        start_ms = -align_down(-(at_ms - self.limits.fit_window_ms), step_ms)
         window = Window(start_ms, at_ms, step_ms)
-        fits = [GroupFit(g, window, self._limits.infer_every_ms, self._pool, self._metrics) for g in self.groups]
+        fits = [GroupFit(g, window, self.limits.infer_every_ms, self._pool, self._metrics) for g in self.groups]
         by_rows = [f for f in fits if f.model.fit_by == "rows"]
-        budget = self._limits.memory_budget_bytes, self._limits.data_folder
+        budget = self.limits.memory_budget_bytes, self.limits.data_folder
         store = WindowStore(window, self.query.tz, *budget) if by_rows else None
         tally = Tally()
         try:
@@ -104,7 +104,7 @@ class Unit:
             for each in fits:
                 each.abandon()
             raise
-        is_recent = tally.last_ms >= at_ms - self._limits.fit_window_ms // 10
+        is_recent = tally.last_ms >= at_ms - self.limits.fit_window_ms // 10
         keep = tally.series[is_recent]
         self._report_left_out(int(tally.series.size - keep.size))
         if keep.size == 0:
@@ -175,7 +175,7 @@ class Unit:
 
     def _unseen_from(self, at_ms: int) -> int:
         """Data time from which an inference reads: after the last point of the slowest live series, within bounds."""
-        step_ms, limits = self.query.step_ms, self._limits
+        step_ms, limits = self.query.step_ms, self.limits
         if not limits.catches_up:
             return align_down(at_ms - limits.infer_every_ms, step_ms) + step_ms
         lag_ms = limits.max_lookback_ms if limits.waits_for_late else min(_LAG_MS, limits.max_lookback_ms)

@@ -188,9 +188,7 @@ class Service:
             tasks = make_tasks(config, alias, *parts)
             schedule = make_schedule(settings, tasks, now_ms())
             after_job = self._pusher.notify if self._pusher else lambda: None
-            made = PeriodicScheduler(
-                alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job
-            )
+            made = PeriodicScheduler(alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job)
             self._schedulers.append(made)
         for scheduler in self._schedulers:
             scheduler.start()

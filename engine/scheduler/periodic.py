@@ -57,14 +57,14 @@ def run_job(task: Task, job: Job, clock: Callable[[], int] = now_ms) -> None:
         task.n_failures = 0
     except Exception as err:  # the loop must outlive whatever a job does
         expected = isinstance(err, EngineError)
-        wait_ms = min(_RETRY_FIRST_MS << min(task.n_failures, 6), _RETRY_LAST_MS)
+        wait_ms = min(_RETRY_FIRST_MS << min(task.n_failures, 6), _RETRY_LAST_MS, task.unit.limits.infer_every_ms)
         task.n_failures += 1
         if job.kind == "fit":
             progress.fit_retry_ms = clock() + wait_ms
         else:
             progress.infer_retry_ms = clock() + wait_ms
-        log.log(logging.WARNING if expected else logging.ERROR, "%s of query %r failed: %s; next try within %d s",
-                job.kind, query.alias, err, wait_ms // 1000, exc_info=not expected)  # fmt: skip
+        log.log(logging.WARNING if expected else logging.ERROR, "%s of query %r failed: %s; next try in %.0f s",
+                job.kind, query.alias, err, wait_ms / 1000, exc_info=not expected)  # fmt: skip
 
 
 def _fit(task: Task, job: Job) -> None:
