@@ -1,0 +1,141 @@
+"""One request to the import API: where it goes, how it is packed, and what an answer means for the body."""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import threading
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+import msgspec
+
+from engine.errors import WriteError
+from engine.http import client, error_code, explain, redact
+from engine.writer.settings import VmWriterSettings
+
+# Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
+# the time of a write. docs/writing.md has the measurement.
+GZIP_MIN_BYTES = 16 << 10
+_LONGEST_RETRY_AFTER_S = 60.0
+_SHOWN = 200
+
+
+class TemporaryWriteError(WriteError):
+    """A failure that may pass; `after_s` is how long the server asked to wait, 0 where it did not."""
+
+    def __init__(self, message: str, code: str, after_s: float = 0.0) -> None:
+        super().__init__(message, code)
+        self.after_s = after_s
+
+
+def import_url(settings: VmWriterSettings) -> httpx.URL:
+    """The import endpoint, below the tenant's path of a cluster where there is a tenant; without credentials."""
+    base = httpx.URL(settings.datasource_url).copy_with(userinfo=b"")
+    tenant = f"/insert/{settings.tenant_id}/prometheus" if settings.tenant_id else ""
+    return base.copy_with(path=f"{base.path.rstrip('/')}{tenant}/{settings.import_json_path.lstrip('/')}")
+
+
+class ImportEndpoint:
+    """Posts bodies, each whole with its length known, over a connection that is kept for a while.
+
+    Parameters
+    ----------
+    settings : of the writer; the credentials in them are never part of a message.
+    """
+
+    def __init__(self, settings: VmWriterSettings) -> None:
+        self._settings = _with_credentials_apart(settings)
+        self._url = import_url(settings)
+        self._is_remote = not _is_loopback(self._url.host)
+        self._lock = threading.Lock()
+        self._client = self._connect()
+        self.shown_url = str(self._url.copy_with(query=None))
+
+    def post(self, data: bytes, timeout_s: float) -> int:
+        """Deliver a body; returns the status of success.
+
+        Raises
+        ------
+        TemporaryWriteError : the connection failed, time was over, or the server says that it cannot now.
+        WriteError : the server will not take this body.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self._is_remote and len(data) >= GZIP_MIN_BYTES:
+            data = gzip.compress(data, compresslevel=1, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        try:
+            answer = self._client.post(self._url, content=data, headers=headers, timeout=timeout_s)
+        except (httpx.HTTPError, OSError) as err:
+            raise TemporaryWriteError(f"{self.shown_url}: {explain(err)}", error_code(err)) from err
+        if answer.is_success:
+            return answer.status_code
+        raise self._refusal(answer)
+
+    def reconnect(self) -> None:
+        """Drop all connections: the next request opens a new one. Nothing after `close`."""
+        with self._lock:
+            if self._client.is_closed:
+                return
+            old, self._client = self._client, self._connect()
+        old.close()
+
+    def close(self) -> None:
+        """Drop all connections; a request under way fails."""
+        with self._lock:
+            self._client.close()
+
+    def _connect(self) -> httpx.Client:
+        return client(self._settings, self._settings.timeout.seconds, max_connections=2)
+
+    def _refusal(self, answer: httpx.Response) -> WriteError:
+        status = answer.status_code
+        # Secrets first: a cut one would not be found.
+        message = f"{self.shown_url} answered {status}: {self._without_secrets(_reason(answer))[:_SHOWN]}"
+        if status in (408, 429) or status >= 500:
+            return TemporaryWriteError(message, str(status), _retry_after_s(answer.headers.get("Retry-After", "")))
+        return WriteError(message, str(status), retryable=False)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in (self._settings.password, self._settings.bearer_token):
+            text = text.replace(secret, "***") if secret else text
+        return text
+
+
+def _with_credentials_apart(settings: VmWriterSettings) -> VmWriterSettings:
+    """The settings with the credentials of the URL as `user` and `password`: URLs end up in logs of libraries."""
+    url = httpx.URL(settings.datasource_url)
+    if not url.userinfo or settings.user is not None:
+        return settings
+    return msgspec.structs.replace(settings, user=url.username, password=url.password)
+
+
+def _reason(answer: httpx.Response) -> str:
+    """What the server says, or what to do where that is known, on one line."""
+    if answer.is_redirect:
+        return "redirects are not followed, writer.datasource_url should be the final address"
+    if answer.status_code in (400, 401, 403) and "authoriz" in answer.text.lower():
+        return "credentials are missing or wrong"  # the text repeats them
+    if answer.status_code == 413:
+        return "the body is too long for the server, writer.batch_max_bytes bounds it"
+    return redact(" ".join(answer.text.split())) or answer.reason_phrase
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _retry_after_s(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 for none."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_S)  # in this order "nan" is no wait

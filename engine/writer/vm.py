@@ -1,0 +1,218 @@
+"""Writer `vm`: import lines to VictoriaMetrics, in order, again and again while the database is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from engine.errors import WriteError
+from engine.frame import Batch
+from engine.metrics import Metrics
+from engine.writer.encode import Body, Encoder
+from engine.writer.post import ImportEndpoint, TemporaryWriteError
+from engine.writer.queue import Delivery, DeliveryQueue, RecentBatches
+from engine.writer.settings import VmWriterSettings
+
+log = logging.getLogger("writer.vm")
+
+QUEUE_BYTES = 256 << 20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+# VictoriaMetrics keeps up to ten seconds of acknowledged samples in memory: a killed one has lost them.
+_UNSAFE_S = 10.0
+_RECENT_BYTES = 64 << 20
+# The same trouble is not logged again sooner than this.
+_REPEAT_S = 600.0
+
+
+class VmWriter:
+    """Delivers batches on a thread of its own, at least once and in order.
+
+    A batch that cannot be delivered waits, and with it all later ones, until the database takes it or the queue's
+    bound gives up the oldest. A body that the database will never take is dropped alone. After a connection was lost
+    the batches of the last ten seconds before it are sent again; the database keeps one of equal samples.
+
+    Parameters
+    ----------
+    settings : of the section `writer`.
+    queue_bytes : bound of the outputs that wait.
+    """
+
+    def __init__(self, settings: VmWriterSettings, metrics: Metrics, *, queue_bytes: int = QUEUE_BYTES) -> None:
+        self._timeout_s = settings.timeout.seconds
+        self._n_retries = settings.connection_retry_attempts
+        self._metrics = metrics
+        self._endpoint = ImportEndpoint(settings)
+        self._url = self._endpoint.shown_url
+        self._encoder = Encoder(
+            settings.metric_format,
+            settings.tenant_id or "",
+            settings.batch_max_bytes,
+            settings.batch_max_series,
+            settings.metric_prefix_cache_max_entries,
+        )
+        self._queue = DeliveryQueue(queue_bytes)
+        self._queue_bytes = metrics.write_queue.labels(self._url)
+        self._recent = RecentBatches(_UNSAFE_S, _RECENT_BYTES)
+        self._logged: dict[tuple[str, str], float] = {}
+        self._failing_since: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._thread = threading.Thread(target=self._run, name="writer-vm", daemon=True)
+        self._thread.start()
+
+    def probe(self) -> None:
+        """Log whether the database takes writes, by an import of nothing."""
+        try:
+            self._endpoint.post(b"", self._timeout_s)
+        except WriteError as err:
+            log.warning("Writing is not possible yet: %s; results wait and will be delivered in order", err)
+        else:
+            log.info("Writing to %s", self._url)
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch; never waits for the network. A full queue gives up its oldest batch, counted and logged."""
+        # Shares of good answers are alerted on: the good ones must exist before the first bad one.
+        self._metrics.writes.labels(**self._names(batch), code="200")
+        self._give_up(self._queue.put(batch), "queue_full")
+        if self._queue.seconds_left() <= 0:
+            self._give_up(self._queue.drop_all(), "shutdown")
+        self._queue_bytes.set(self._queue.size_bytes)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until the queue is empty; false when the time was over first."""
+        return self._queue.wait_empty(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver what can be delivered in the time given, then stop; what is left is counted and logged."""
+        self._queue.close(timeout_s)
+        self._thread.join(timeout_s)
+        self._give_up(self._queue.drop_all(), "shutdown")
+        self._queue_bytes.set(0)
+        self._endpoint.close()
+
+    def _run(self) -> None:
+        while (delivery := self._queue.take()) is not None:
+            try:
+                self._deliver(delivery)
+            except TemporaryWriteError as err:
+                pause_s = max(self._pause_s, err.after_s)
+                self._report_failure(delivery.batch, err, pause_s)
+                self._give_up(self._queue.put_back(), "queue_full")
+                self._queue.pause(pause_s)
+                self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            except Exception:  # whatever one batch holds, the next ones are delivered
+                if self._queue.seconds_left() <= 0:
+                    return  # the connection was closed below it
+                log.exception("Cannot write a batch of query %r", delivery.batch.query_key)
+                self._drop(delivery.batch, "failed", delivery.n_left())
+                self._queue.done()
+            else:
+                self._queue.done()
+            self._queue_bytes.set(self._queue.size_bytes)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Send what is left of a batch.
+
+        Raises
+        ------
+        TemporaryWriteError : the database is away; the delivery knows where to go on.
+        """
+        batch = delivery.batch
+        delivery.bodies = delivery.bodies or self._encoder.encode(batch)
+        while body := delivery.pending or self._next_body(delivery):
+            delivery.pending = body
+            if body.data:
+                self._send(batch, body)
+            if body.n_refused:
+                self._drop(batch, "collision", body.n_refused)
+            delivery.n_settled += body.n_points + body.n_refused
+            delivery.pending = None
+        if delivery.n_settled == 0:
+            log.warning(
+                "No valid datapoints to save for metric %s of query %r", list(batch.output.columns), batch.query_key
+            )
+        if not delivery.is_repeat:
+            self._recent.add(batch, time.monotonic())
+
+    def _next_body(self, delivery: Delivery) -> Body | None:
+        assert delivery.bodies is not None
+        started = time.perf_counter()
+        body = next(delivery.bodies, None)
+        if body is not None:
+            names = self._names(delivery.batch)
+            self._metrics.serialize_seconds.labels(**names).observe(time.perf_counter() - started)
+        return body
+
+    def _send(self, batch: Batch, body: Body) -> None:
+        """Deliver a body, or drop one that the database will never take; tries at once again on a new connection."""
+        for retry in range(self._n_retries + 1):
+            try:
+                self._attempt(batch, body)
+            except TemporaryWriteError as err:
+                if err.code != "connection_error":
+                    raise
+                self._endpoint.reconnect()
+                self._give_up(self._queue.repeat(self._recent.take()), "queue_full")
+                if retry == self._n_retries:
+                    raise
+                log.debug("Connection error while writing, trying again at once: %s", err)
+            except WriteError as err:
+                text = f"Cannot write {body.n_points} points for query {batch.query_key!r}: {err}; they are dropped"
+                self._log_once(logging.ERROR, batch.query_key, err.code, text)
+                self._drop(batch, "refused", body.n_points)
+                return
+            else:
+                return
+
+    def _attempt(self, batch: Batch, body: Body) -> None:
+        names = self._names(batch)
+        log.debug("POST %s with %d datapoints, %d bytes of payload", self._url, body.n_points, len(body.data))
+        started = time.perf_counter()
+        try:
+            code = str(self._endpoint.post(body.data, min(self._timeout_s, max(0.05, self._queue.seconds_left()))))
+        except WriteError as err:
+            code = err.code
+            raise
+        finally:
+            self._metrics.write_seconds.labels(**names).observe(time.perf_counter() - started)
+            self._metrics.writes.labels(**names, code=code).inc()
+        self._metrics.sent_bytes.labels(**names).inc(len(body.data))
+        self._metrics.sent_points.labels(**names).inc(body.n_points)
+        self._metrics.sent_series.labels(**names).inc(body.n_series)
+        self._report_success()
+
+    def _report_failure(self, batch: Batch, err: TemporaryWriteError, pause_s: float) -> None:
+        start = "Connection error while writing" if err.code == "connection_error" else "Cannot write now"
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        text = f"{start}: {err}; query {batch.query_key!r} and later results wait, next try in {pause_s:g} s"
+        self._log_once(logging.WARNING, "", err.code, text)
+
+    def _report_success(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+        if self._failing_since is not None:
+            log.info("Writing to %s works again after %.1f s", self._url, time.monotonic() - self._failing_since)
+            self._failing_since = None
+            self._logged.clear()
+
+    def _log_once(self, level: int, place: str, cause: str, text: str) -> None:
+        """Log trouble the first time and then every ten minutes while it lasts."""
+        now = time.monotonic()
+        if now - self._logged.get((place, cause), -_REPEAT_S) >= _REPEAT_S:
+            self._logged[place, cause] = now
+            log.log(level, "%s", text)
+
+    def _give_up(self, deliveries: Iterable[Delivery], reason: str) -> None:
+        for delivery in deliveries:
+            if delivery.is_repeat:
+                continue  # it was delivered once
+            n_points = delivery.n_left()
+            self._drop(delivery.batch, reason, n_points)
+            log.error("Cannot write %d points for query %r: given up (%s)", n_points, delivery.batch.query_key, reason)
+
+    def _drop(self, batch: Batch, reason: str, n_points: int) -> None:
+        self._metrics.dropped_points.labels(**self._names(batch), reason=reason).inc(n_points)
+
+    def _names(self, batch: Batch) -> dict[str, str]:
+        return {"url": self._url, **batch.metric_labels}

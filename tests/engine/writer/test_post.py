@@ -1,0 +1,128 @@
+"""One request: compression, waiting times, credentials."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import WriteError
+from engine.writer.post import GZIP_MIN_BYTES, ImportEndpoint, TemporaryWriteError
+from engine.writer.settings import VmWriterSettings
+from tests.engine.writer.server import Answer, ImportServer
+
+
+@pytest.fixture
+def server() -> Iterator[ImportServer]:
+    made = ImportServer()
+    yield made
+    made.stop()
+
+
+def post(url: str, data: bytes = b"", **keys: Any) -> int:
+    endpoint = ImportEndpoint(VmWriterSettings(datasource_url=url, **keys))
+    try:
+        return endpoint.post(data, 5.0)
+    finally:
+        endpoint.close()
+
+
+@pytest.fixture
+def remote(server: ImportServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server under a name that does not look like this machine."""
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **keys: resolve("127.0.0.1", *rest, **keys))
+    return server.url.replace("127.0.0.1", "vm.example")
+
+
+@pytest.mark.parametrize(("size", "is_packed"), [(GZIP_MIN_BYTES - 1, False), (GZIP_MIN_BYTES, True)])
+def test_long_bodies_to_other_machines_are_compressed(
+    server: ImportServer, remote: str, size: int, is_packed: bool
+) -> None:
+    body = b'{"metric":{},"values":[],"timestamps":[]}\n' * size
+    assert post(remote, body[:size]) == 204
+    (request,) = server.requests
+    assert request.body == body[:size]
+    assert ("Content-Encoding" in request.headers) == is_packed
+    if is_packed:
+        assert int(request.headers["Content-Length"]) < size / 10
+
+
+def test_bodies_to_this_machine_are_not_compressed(server: ImportServer) -> None:
+    for url in (server.url, server.url.replace("127.0.0.1", "localhost")):
+        post(url, bytes(10 * GZIP_MIN_BYTES))
+    assert all("Content-Encoding" not in r.headers for r in server.requests)
+    assert all("Transfer-Encoding" not in r.headers for r in server.requests)
+
+
+def test_the_wait_that_a_server_asks_for_is_known_and_bounded(server: ImportServer) -> None:
+    def date(seconds: float) -> str:
+        return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+    for header, low, high in [
+        ("3", 3, 3),
+        ("-3", 0, 0),
+        ("soon", 0, 0),
+        ("", 0, 0),
+        ("1e9", 60, 60),
+        ("nan", 0, 60),
+        (date(20), 15, 20),
+        (date(-20), 0, 0),
+        (date(9999), 60, 60),
+    ]:
+        server.script = [Answer(429, (("Retry-After", header),))]
+        with pytest.raises(TemporaryWriteError) as caught:
+            post(server.url)
+        assert low <= caught.value.after_s <= high, header
+
+
+@pytest.mark.parametrize(
+    ("keys", "header"),
+    [
+        ({"user": "a", "password": "b"}, "Basic YTpi"),
+        ({"bearer_token": "t0ken"}, "Bearer t0ken"),
+    ],
+)
+def test_credentials_are_sent_and_never_shown(
+    server: ImportServer, keys: dict[str, str], header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.script = [Answer(500, (), f"bad {header}, that is {keys}".encode())]
+    with pytest.raises(WriteError) as caught:
+        post(server.url, **keys)
+    assert server.requests[0].headers["Authorization"] == header
+    secret = header.split()[1]
+    assert secret not in str(caught.value) + caplog.text
+
+
+def test_a_rotated_token_file_is_read_again(server: ImportServer, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    endpoint = ImportEndpoint(VmWriterSettings(datasource_url=server.url, bearer_token_file=str(path)))
+    for token in ("first", "second one"):
+        path.write_text(token + "\n")
+        endpoint.post(b"", 5.0)
+    endpoint.close()
+    assert [r.headers["Authorization"] for r in server.requests] == ["Bearer first", "Bearer second one"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(302, "redirects are not followed"), (413, "batch_max_bytes"), (400, "cannot parse"), (405, "Method Not Allowed")],
+)
+def test_a_refusal_says_what_to_do(server: ImportServer, status: int, words: str) -> None:
+    server.script = [Answer(status, (), b"cannot\nparse" if status == 400 else b"")]
+    with pytest.raises(WriteError, match=words) as caught:
+        post(server.url)
+    assert (caught.value.code, caught.value.retryable) == (str(status), False)
+
+
+def test_unencrypted_answers_to_tls_are_ssl_errors(server: ImportServer) -> None:
+    with pytest.raises(TemporaryWriteError) as caught:
+        post(server.url.replace("http:", "https:"))
+    assert caught.value.code == "ssl_error"
