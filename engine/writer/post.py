@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import msgspec
 
-from engine.errors import WriteError
+from engine.errors import StartError, WriteError
 from engine.http import client, error_code, explain, redact
 from engine.writer.settings import VmWriterSettings
 
@@ -67,7 +67,7 @@ class ImportEndpoint:
             headers["Content-Encoding"] = "gzip"
         try:
             answer = self._client.post(self._url, content=data, headers=headers, timeout=timeout_s)
-        except (httpx.HTTPError, OSError) as err:
+        except (httpx.HTTPError, OSError, RuntimeError) as err:  # RuntimeError: closed or replaced by another thread
             raise TemporaryWriteError(f"{self.shown_url}: {explain(err)}", error_code(err)) from err
         if answer.is_success:
             return answer.status_code
@@ -78,7 +78,10 @@ class ImportEndpoint:
         with self._lock:
             if self._client.is_closed:
                 return
-            old, self._client = self._client, self._connect()
+            try:
+                old, self._client = self._client, self._connect()
+            except StartError:
+                return  # a TLS file is just being replaced: the old client can open connections, too
         old.close()
 
     def close(self) -> None:

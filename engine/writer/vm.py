@@ -96,14 +96,14 @@ class VmWriter:
             try:
                 self._deliver(delivery)
             except TemporaryWriteError as err:
+                if self._queue.seconds_left() <= 0:
+                    return  # what is left is counted by `close`
                 pause_s = max(self._pause_s, err.after_s)
                 self._report_failure(delivery.batch, err, pause_s)
                 self._give_up(self._queue.put_back(), "queue_full")
                 self._queue.pause(pause_s)
                 self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             except Exception:  # whatever one batch holds, the next ones are delivered
-                if self._queue.seconds_left() <= 0:
-                    return  # the connection was closed below it
                 log.exception("Cannot write a batch of query %r", delivery.batch.query_key)
                 self._drop(delivery.batch, "failed", delivery.n_left())
                 self._queue.done()

@@ -6,8 +6,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from engine.frame import SeriesTable
@@ -161,6 +163,17 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced(server: Impo
         assert writer.drain(10)
     assert server.values()[:2] == [1, 2]
     assert {r.connection for r in server.requests} == {0, 1}
+
+
+def test_a_tls_file_that_is_gone_for_a_moment_stops_nothing(server: ImportServer, start: Start, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    writer = start(verify_tls=str(bundle))
+    bundle.unlink()
+    server.script = ["reset"]
+    writer.submit(numbered(1))
+    assert writer.drain(10)
+    assert server.values() == [1, 1]
 
 
 def test_what_was_delivered_last_is_sent_again_after_a_lost_connection(server: ImportServer, start: Start) -> None:
