@@ -15,7 +15,9 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -23,6 +25,12 @@ import orjson
 
 STEP_S = 300
 DAYS = 14
+CONFIG = """
+schedulers: {{s: {{class: periodic, fit_window: 14d, fit_every: 1d, infer_every: 5m}}}}
+models: {{m: {{class: {model}, queries: all, schedulers: all}}}}
+reader: {{datasource_url: "{url}", sampling_period: 5m, queries: {{q: {{expr: "tick_{n_series}"}}}}}}
+writer: {{datasource_url: "{url}"}}
+"""
 
 
 def seed(url: str, n_series: int, end_s: int) -> None:
@@ -54,20 +62,10 @@ def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict
     from engine.pool import Pool
     from engine.service import make_reader, make_tasks, make_writer
 
-    config = load_mapping(
-        {
-            "schedulers": {
-                "s": {"class": "periodic", "fit_window": f"{DAYS}d", "fit_every": "1d", "infer_every": "5m"}
-            },
-            "models": {"m": {"class": model, "queries": "all", "schedulers": "all"}},
-            "reader": {
-                "datasource_url": url,
-                "sampling_period": f"{STEP_S}s",
-                "queries": {"q": {"expr": f"tick_{n_series}"}},
-            },
-            "writer": {"datasource_url": url},
-        }
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(CONFIG.format(url=url, model=model, n_series=n_series))
+        file.flush()
+        config = load_config([Path(file.name)], {})
     metrics, pool = Metrics(), Pool()
     reader, writer = make_reader(config, metrics), make_writer(config, metrics)
     (task,) = make_tasks(config, "s", reader, writer, pool, metrics)
@@ -94,6 +92,7 @@ def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict
 
 
 def main() -> None:
+    """Seed what is missing and measure each size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasource-url", required=True)
     parser.add_argument("--series", type=int, nargs="+", default=[2_000, 20_000])
@@ -117,9 +116,7 @@ def main() -> None:
         if done.returncode:
             raise SystemExit(done.stderr)
         row = json.loads(done.stdout.splitlines()[-1])
-        print(
-            "  ".join(f"{name} {value:.3g}" if value < 1000 else f"{name} {value:.0f}" for name, value in row.items())
-        )
+        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
 
 
 if __name__ == "__main__":
