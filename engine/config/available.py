@@ -27,7 +27,7 @@ _NO_EFFECT = {
 }
 
 
-def missing_parts(parts: Parts, preset: str) -> tuple[str, ...]:
+def missing_parts(parts: Parts, preset: str, n_shards: int) -> tuple[str, ...]:
     """One line for each part that the configuration asks for and that does not exist yet."""
     lines = []
     if preset != "default":
@@ -36,7 +36,7 @@ def missing_parts(parts: Parts, preset: str) -> tuple[str, ...]:
         if isinstance(scheduler, OneoffSettings | BacktestingSettings):
             lines.append(f"schedulers.{alias}.class: {tag(scheduler)} is not available yet")
     for alias, model in parts.models.items():
-        if not model.is_available and tag(model) != "noop":
+        if not model.is_available:
             lines.append(f"models.{alias}.class: {tag(model)} is not available yet")
     for path, part, table, ready in (
         ("reader", parts.reader, READERS, _READERS),
@@ -48,16 +48,18 @@ def missing_parts(parts: Parts, preset: str) -> tuple[str, ...]:
         lines.append("settings.restore_state: state on disk is not available yet")
     if parts.settings.retention is not None and parts.settings.retention.ttl is not None:
         lines.append("settings.retention.ttl: dropping unused state is not available yet")
+    if n_shards > 1:
+        lines.append("VMANOMALY_MEMBERS_COUNT: sharding is not available yet")
     return tuple(lines)
 
 
-def missing_shards(environ: Mapping[str, str], report: Report) -> tuple[str, ...]:
-    """The line for sharding, which the environment asks for."""
+def shards(environ: Mapping[str, str], report: Report) -> int:
+    """How many members the environment says that the work is for."""
     count = environ.get("VMANOMALY_MEMBERS_COUNT", "").strip() or "1"
     if not (count.isascii() and count.isdigit() and int(count) >= 1):
         report.bad("VMANOMALY_MEMBERS_COUNT", count, "expected a whole number >= 1")
-        return ()
-    return ("VMANOMALY_MEMBERS_COUNT: sharding is not available yet",) if int(count) > 1 else ()
+        return 1
+    return int(count)
 
 
 def tag(settings: Any) -> str:

@@ -33,7 +33,7 @@ def to_settings(
     if not isinstance(raw, dict):
         report.bad(path, raw, "expected a map of settings")
         return None
-    n_before = len(report.problems)
+    n_before = report.n_reported
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in raw:
         if key not in fields and key not in also:
@@ -46,7 +46,7 @@ def to_settings(
                 report.missing(f"{path}.{key}", f"expected {expected(field.type)}")
             continue
         values[field.name] = _to_value(field.type, value, f"{path}.{key}", report)
-    if len(report.problems) > n_before or any(f.required and n not in values for n, f in fields.items()):
+    if report.n_reported > n_before or any(f.required and n not in values for n, f in fields.items()):
         return None
     return kind(**values)
 

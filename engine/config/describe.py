@@ -51,7 +51,8 @@ def _model(alias: str, config: Config) -> dict[str, Any]:
         "queries": list(dict.fromkeys(q for group in its for q in group.query_aliases)),
         "schedulers": list(dict.fromkeys(group.scheduler_alias for group in its)),
     }
-    return {**_with_class(config.models[alias]), **attached}
+    own = _with_class(config.models[alias]).items()
+    return {key: value for key, value in own if key not in attached} | attached
 
 
 def _query(query: Query) -> dict[str, Any]:

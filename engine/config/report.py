@@ -19,6 +19,7 @@ class Report:
     Attributes
     ----------
     masker : hides credentials; set it as soon as the settings are read.
+    n_reported : counts problems, also those that only follow from others.
     is_partial : sections and keys may be missing, because a preset fills them.
     """
 
@@ -26,6 +27,8 @@ class Report:
         self.masker = Masker({})
         self.is_partial = False
         self._strict = strict
+        self.n_reported = 0
+        self._settled: set[str] = set()
         self._problems: dict[str, None] = {}
         self._warnings: dict[str, None] = {}
 
@@ -39,12 +42,20 @@ class Report:
 
     def problem(self, path: str, text: str) -> None:
         """Something that cannot be run."""
+        self.n_reported += 1
+        if path in self._settled:
+            return
         self._problems.setdefault(f"{path}: {text}")
 
     def bad(self, path: str, value: Any, text: str) -> None:
         """A value that is not what was expected there."""
         key = path.rpartition(".")[2]
         self.problem(path, f"{self.masker.shown(key, value)}, {text}")
+
+    def unset(self, path: str, name: str) -> None:
+        """A placeholder of a variable that is not set; whatever else is wrong at its place follows from that."""
+        self.problem(path, f"%{{{name}}}, expected the environment variable {name} to be set")
+        self._settled.add(path)
 
     def missing(self, path: str, text: str) -> None:
         """A key that must be there."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from engine.config.attach import attach, warn_of_orphans
-from engine.config.available import missing_parts, missing_shards, warn_of_no_effect
+from engine.config.available import missing_parts, shards, warn_of_no_effect
 from engine.config.check_groups import check_groups
 from engine.config.check_parts import check_parts
 from engine.config.classes import MODELS, READERS, SCHEDULERS, WRITERS, ClassTable
@@ -60,18 +61,15 @@ def load_config(paths: Sequence[Path], environ: Mapping[str, str], *, strict: bo
     check_parts(parts, report)
     check_groups(parts, groups, queries, report)
     warn_of_no_effect(raw, report)
-    unavailable = missing_parts(parts, preset) + missing_shards(environ, report)
+    n_shards = shards(environ, report)
     if report.problems:
         raise ConfigError(report.problems)
-    used = {
-        "schedulers": {g.scheduler_alias for g in groups},
-        "models": {g.model_alias for g in groups},
-        "reader.queries": {q for g in groups for q in g.query_aliases},
-    }
+    parts = _attached(parts, groups)
+    used_queries = {alias for group in groups for alias in group.query_aliases}
     return Config(
-        schedulers={a: s for a, s in parts.schedulers.items() if a in used["schedulers"]},
-        models={a: m for a, m in parts.models.items() if a in used["models"]},
-        queries={a: q for a, q in queries.items() if a in used["reader.queries"]},
+        schedulers=parts.schedulers,
+        models=parts.models,
+        queries={alias: query for alias, query in queries.items() if alias in used_queries},
         groups=groups,
         reader=parts.reader or NoopReaderSettings(),
         writer=parts.writer or NoopWriterSettings(),
@@ -81,8 +79,18 @@ def load_config(paths: Sequence[Path], environ: Mapping[str, str], *, strict: bo
         preset=preset,
         is_oldest_style=is_oldest_style,
         warnings=report.warnings,
-        unavailable=unavailable,
+        unavailable=missing_parts(parts, preset, n_shards),
         source=raw,
+    )
+
+
+def _attached(parts: Parts, groups: tuple[Group, ...]) -> Parts:
+    """Only the schedulers and models that a group uses."""
+    schedulers, models = {g.scheduler_alias for g in groups}, {g.model_alias for g in groups}
+    return replace(
+        parts,
+        schedulers={alias: s for alias, s in parts.schedulers.items() if alias in schedulers},
+        models={alias: m for alias, m in parts.models.items() if alias in models},
     )
 
 
@@ -91,14 +99,14 @@ def _check_placeholders(raw: Any, path: str, report: Report) -> None:
     if isinstance(raw, dict):
         for key, value in raw.items():
             for name in unset_variables(key):
-                report.problem(path or "config", f"%{{{name}}}, expected the environment variable {name} to be set")
+                report.unset(f"{path}.{key}" if path else key, name)
             _check_placeholders(value, f"{path}.{key}" if path else key, report)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
             _check_placeholders(value, f"{path}[{index}]", report)
     elif isinstance(raw, str):
         for name in unset_variables(raw):
-            report.problem(path, f"%{{{name}}}, expected the environment variable {name} to be set")
+            report.unset(path, name)
 
 
 def _preset(raw: Raw, report: Report) -> str:

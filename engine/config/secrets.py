@@ -14,7 +14,7 @@ _SECRET_KEY = re.compile(r"passw|token|secret|credential|api_?key|authorization"
 _NOT_SECRET = re.compile(r"_file$|_path$")
 # Greedy up to the last @: a password may hold any character.
 _IN_URL = re.compile(r"(?<=://)\S*@")
-_IN_URL_QUERY = re.compile(r"([?&][^=&\s]*(?:passw|token|secret|key|auth)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
+_IN_URL_QUERY = re.compile(r"([?&][^=&\s]*(?:passw|token|secret|key|auth)[^=&\s]*=)[^&\s\"']+", re.IGNORECASE)
 # Shorter texts occur by chance in names and numbers.
 _LEAST_LENGTH = 6
 _LONGEST_SHOWN = 80
@@ -51,6 +51,8 @@ class Masker:
             return {self.text(str(k)): self.value(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(key, item) for item in value]
+        if isinstance(value, int | float) and type(value) not in (int, float, bool):
+            return str(value)  # durations have a spelling of their own
         return self.text(value) if isinstance(value, str) else value
 
     def shown(self, key: str, value: Any) -> str:

@@ -325,6 +325,7 @@ class OnlineZscore(PlannedModel, frozen=True, kw_only=True, tag_field="class", t
 class Prophet(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="prophet"):
     """``class: prophet``."""
 
+    provides: ClassVar[tuple[str, ...]] = (*SCORE_AND_BAND, "trend")
     forecasts: ClassVar[bool] = True
 
     seasonalities: list[dict[str, Any]] = []
