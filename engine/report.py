@@ -234,7 +234,7 @@ _SCRIPT = """
   const charts = JSON.parse(document.getElementById("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const options = { displaylogo: false, responsive: true,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const band = (c, colour) => {
     const hot = c.score.map((s, i) => (s > 1 ? i : -1)).filter((i) => i >= 0);
     const edge = { line: { width: 0 }, hoverinfo: "skip" };

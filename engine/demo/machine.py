@@ -25,7 +25,7 @@ _SHAPE = {
     "system": (0.030, 0.055, 0.0050),
     "user": (0.080, 0.220, 0.0180),
 }
-_WEEKEND_LOAD = 0.75
+_WEEKEND_DIP = 0.15
 # Share of the noise that all CPUs have in common, and how much of a minute's noise is left in the next.
 _COMMON = 0.3
 _MEMORY = 0.3
@@ -116,11 +116,9 @@ class Machine:
         shares = np.zeros((n_minutes, self._n_cpus, len(MODES)))
         for k, (mode, (level, busy, spread)) in enumerate(_SHAPE.items()):
             shares[:, :, MODES.index(mode)] = level + busy * load + spread * (0.8 + 0.4 * load) * noise[:, k]
+        np.maximum(shares, 0.0, out=shares)
         for incident in self._incidents:
             _disturb(shares, first, incident, noise)
-        np.maximum(shares, 0.0, out=shares)
-        # A CPU cannot work for more than a second per second.
-        shares /= np.maximum(shares.sum(axis=2), 1.0)[:, :, None]
         shares[:, :, MODES.index("idle")] = 1.0 - shares.sum(axis=2)
         for incident in self._incidents:
             if incident.kind == "frozen core":
@@ -140,10 +138,12 @@ class Machine:
 
 
 def _load(clock: NDArray[np.floating[Any]]) -> F64:
-    """Share of the full load at minutes of the machine's week: low at night and on weekends, high in the afternoon."""
-    angle = 2 * np.pi * (clock % DAY) / DAY
-    daily = 0.5 - 0.42 * np.cos(angle - 0.9) - 0.10 * np.cos(2 * angle - 0.6)
-    return np.where(clock // DAY % 7 >= 5, _WEEKEND_LOAD, 1.0) * daily
+    """Share of the full load at minutes of the machine's week: high in the afternoon, low at night and on weekends."""
+    angle = 2 * np.pi * clock / DAY
+    daily = 0.64 - 0.42 * np.cos(angle - 0.9) - 0.10 * np.cos(2 * angle - 0.6)
+    # Deepest on Saturday at midnight: day 6 of a week that begins on Monday.
+    weekend = ((1 + np.cos((angle - 2 * np.pi * 6) / 7)) / 2) ** 3
+    return np.asarray(daily - _WEEKEND_DIP * weekend)
 
 
 def _disturb(shares: F64, first: int, incident: Incident, noise: F64) -> None:
@@ -160,4 +160,6 @@ def _disturb(shares: F64, first: int, incident: Incident, noise: F64) -> None:
         "system leak": 0.15 * progress,
     }
     wobble = 1 + 0.15 * noise[inside, 0][:, cpus]
-    shares[inside, cpus, MODES.index(incident.modes[0])] += extra[incident.kind][:, None] * wobble
+    # It takes idle time only: a CPU cannot work for more than a second per second.
+    left = 1.0 - shares[inside].sum(axis=2)[:, cpus]
+    shares[inside, cpus, MODES.index(incident.modes[0])] += np.minimum(extra[incident.kind][:, None] * wobble, left)

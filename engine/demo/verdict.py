@@ -109,15 +109,20 @@ def episodes(score: F64) -> list[Episode]:
     return found
 
 
-def judge(results: Results, incidents: Sequence[Incident], origin_ms: int, step_ms: int) -> Verdict:
+def judge(
+    results: Results, incidents: Sequence[Incident], origin_ms: int, step_ms: int, until_ms: int | None = None
+) -> Verdict:
     """Sort episodes by the incidents that they overlap, on series that those move.
 
     Parameters
     ----------
     origin_ms : time of minute 0 of the machine.
+    until_ms : episodes that begin later are not counted.
     """
-    score = results.columns["anomaly_score"]
-    others = set(found := episodes(score))
+    found = episodes(results.columns["anomaly_score"])
+    if until_ms is not None:
+        found = [e for e in found if results.times_ms[e.start] <= until_ms]
+    others = set(found)
     findings = []
     for incident in incidents:
         start_ms, end_ms = (origin_ms + step_ms * minute for minute in (incident.start, incident.end - 1))
