@@ -12,6 +12,8 @@ Raw = dict[str, Any]
 DEFAULT_SCHEDULER = "default_scheduler"
 DEFAULT_MODEL = "default_model"
 
+_MOST_NAMED = 5
+
 
 def respell(raw: Raw, report: Report) -> Raw:
     """One file's settings in today's spelling, so that files in different spellings merge into one entity."""
@@ -51,7 +53,8 @@ def _respell_queries(reader: Raw, report: Report) -> Raw:
         reader = {**reader, "extra_filters": queries["extra_filters"]}
         queries = {alias: query for alias, query in queries.items() if alias != "extra_filters"}
     if texts := [alias for alias, query in queries.items() if isinstance(query, str)]:
-        report.warn("reader.queries", f"{', '.join(texts)}: plain text is the old spelling of {{expr: …}}")
+        named = ", ".join(texts[:_MOST_NAMED]) + (f" and {len(texts) - _MOST_NAMED} more" * (len(texts) > _MOST_NAMED))
+        report.warn("reader.queries", f"{named}: plain text is the old spelling of {{expr: …}}")
     return {**reader, "queries": {a: {"expr": q} if isinstance(q, str) else q for a, q in queries.items()}}
 
 

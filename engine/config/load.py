@@ -26,15 +26,19 @@ def list_files(paths: Sequence[Path], report: Report) -> list[Path]:
     """The files that arguments mean; a folder means the .yaml and .yml files directly inside."""
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        try:
+            if not path.is_dir():
+                path.stat()
+                files.append(path)
+                continue
             found = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.is_file())
-            if not found:
-                report.problem(str(path), "a folder without .yaml files")
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
-            report.problem(str(path), "no such file or folder")
+        except (OSError, ValueError) as err:
+            reason = "no such file or folder" if isinstance(err, FileNotFoundError | ValueError) else err.strerror
+            report.problem(str(path), str(reason))
+            continue
+        if not found:
+            report.problem(str(path), "a folder without .yaml files")
+        files += found
     return files
 
 

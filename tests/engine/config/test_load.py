@@ -39,6 +39,20 @@ def test_an_empty_folder_and_missing_files_are_all_named(tmp_path):
     assert len(caught.value.problems) == 3
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0name", "a/b/c.yaml"])
+def test_names_that_no_file_can_have_are_problems(tmp_path, name):
+    with pytest.raises(ConfigError):
+        load_config([tmp_path / name], {})
+
+
+def test_many_text_queries_are_one_short_warning(load):
+    queries = ", ".join(f"q{k}: up" for k in range(1000))
+    reader = f"reader: {{datasource_url: 'http://vm', sampling_period: 1m, queries: {{{queries}}}}}\n"
+    config = load(reader=reader)
+    assert len(config.groups) == 1000
+    assert any("q4 and 995 more: plain text" in w for w in config.warnings)
+
+
 def test_not_utf8_is_a_problem(tmp_path):
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"reader: \xff\xfe\xfa")
