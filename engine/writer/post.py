@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import ipaddress
-import threading
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -49,7 +48,6 @@ class ImportEndpoint:
         self._settings = _with_credentials_apart(settings)
         self._url = import_url(settings)
         self._is_remote = not _is_loopback(self._url.host)
-        self._lock = threading.Lock()
         self._client = self._connect()
         self.shown_url = str(self._url.copy_with(query=None))
 
@@ -67,27 +65,23 @@ class ImportEndpoint:
             headers["Content-Encoding"] = "gzip"
         try:
             answer = self._client.post(self._url, content=data, headers=headers, timeout=timeout_s)
-        except (httpx.HTTPError, OSError, RuntimeError) as err:  # RuntimeError: closed or replaced by another thread
+        except (httpx.HTTPError, OSError, RuntimeError) as err:  # RuntimeError: replaced by another thread
             raise TemporaryWriteError(f"{self.shown_url}: {explain(err)}", error_code(err)) from err
         if answer.is_success:
             return answer.status_code
         raise self._refusal(answer)
 
     def reconnect(self) -> None:
-        """Drop all connections: the next request opens a new one. Nothing after `close`."""
-        with self._lock:
-            if self._client.is_closed:
-                return
-            try:
-                old, self._client = self._client, self._connect()
-            except StartError:
-                return  # a TLS file is just being replaced: the old client can open connections, too
+        """Drop all connections: the next request opens a new one."""
+        try:
+            old, self._client = self._client, self._connect()
+        except StartError:
+            return  # a TLS file is just being replaced: the old client can open connections, too
         old.close()
 
     def close(self) -> None:
-        """Drop all connections; a request under way fails."""
-        with self._lock:
-            self._client.close()
+        """Drop all connections, for good."""
+        self._client.close()
 
     def _connect(self) -> httpx.Client:
         return client(self._settings, self._settings.timeout.seconds, max_connections=2)

@@ -89,9 +89,14 @@ class VmWriter:
         self._thread.join(timeout_s)
         self._give_up(self._queue.drop_all(), "shutdown")
         self._queue_bytes.set(0)
-        self._endpoint.close()
 
     def _run(self) -> None:
+        try:
+            self._deliver_all()
+        finally:
+            self._endpoint.close()
+
+    def _deliver_all(self) -> None:
         while (delivery := self._queue.take()) is not None:
             try:
                 self._deliver(delivery)
@@ -150,7 +155,7 @@ class VmWriter:
             try:
                 self._attempt(batch, body)
             except TemporaryWriteError as err:
-                if err.code != "connection_error":
+                if err.code != "connection_error" or self._queue.seconds_left() <= 0:
                     raise
                 self._endpoint.reconnect()
                 self._give_up(self._queue.repeat(self._recent.take()), "queue_full")

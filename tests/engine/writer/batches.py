@@ -39,3 +39,8 @@ def simple_batch(
     """One column `y` with the row's number, plus step / 10."""
     rows = np.arange(n_series)[:, None] + np.arange(n_steps) / 10
     return make_batch([{"i": str(i)} for i in range(n_series)], {"y": rows}, table=table, start_ms=start_ms)
+
+
+def numbered(k: int, table: SeriesTable | None = None) -> Batch:
+    """A batch of one point whose value is k."""
+    return make_batch([{"i": "0"}], {"y": [[float(k)]]}, table=table, start_ms=START_MS + k * MINUTE_MS)

@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from engine.metrics import Metrics
+from engine.writer.vm import VmWriter
+
+Start = Callable[..., VmWriter]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -137,3 +144,18 @@ def until(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.01)
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float:
+    """Sum of a metric's samples that have these labels."""
+    return sum(
+        s.value
+        for family in metrics.registry.collect()
+        for s in family.samples
+        if s.name == name and labels.items() <= s.labels.items()
+    )
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the writer logged: level and message."""
+    return [f"{r.levelname} {r.getMessage()}" for r in caplog.records if r.name == "writer.vm"]
