@@ -41,6 +41,8 @@ def to_settings(
     values: dict[str, Any] = {}
     for key, field in fields.items():
         value = raw.get(key)
+        if value == "" and {str, type(None)} <= set(get_args(field.type)):
+            continue  # a template wrote what nobody filled in
         if value is None and not (key in raw and _takes_none(field.type)):
             if field.required:
                 report.missing(f"{path}.{key}", f"expected {expected(field.type)}")

@@ -106,6 +106,12 @@ def test_a_multivariate_model_is_one_group(load):
     assert (group.query_alias, group.query_aliases) == ("a,b", ("a", "b"))
 
 
+def test_optional_texts_that_are_empty_are_not_given(load):
+    empty = {"user": "''", "password": "''", "tenant_id": "''", "tls_cert_file": "''", "bearer_token": "abcdef"}
+    config = load(reader=reader(**empty, queries="{q: {expr: up, tenant_id: '', tz: ''}}"))
+    assert (config.reader.user, config.reader.tenant_id, config.queries["q"].tz) == (None, None, "UTC")
+
+
 def test_noop_parts_run_nothing():
     config = load_config([HERE / "noop_good.yaml"], {})
     assert (config.groups, dict(config.schedulers), config.unavailable) == ((), {}, ())
