@@ -43,7 +43,11 @@ class Site:
 
         app = Starlette(routes=[Route("/", report), Mount("/", create_app(metrics))])
         self._server = Server(app, "0.0.0.0", port)
-        self.port = port
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where port 0 asked for any."""
+        return self._server.port
 
     def start(self) -> None:
         """Answer from now on.

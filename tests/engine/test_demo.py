@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import duckdb
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.console import Console
 
-from engine.demo.command import Scenario, run_scenario
+from engine.demo.command import Demo, Scenario, run_scenario
+from engine.demo.live import Site
 from engine.demo.machine import DAY, MODES, Incident, Machine, five_incidents
 from engine.demo.verdict import EPISODE, Results, episodes, judge
 from engine.frame import F64
+from engine.metrics import Metrics
 
 STEP = 60_000
 
@@ -130,6 +133,35 @@ def test_what_goes_on_after_the_scored_span_does_not_count() -> None:
     results = Results([("0", "nice")], times, {"anomaly_score": score})
     assert len(judge(results, (), 0, STEP).others) == 1
     assert len(judge(results, (), 0, STEP, until_ms=STEP * 70).others) == 0
+
+
+def test_points_go_on_without_gap_or_repeat(tmp_path: Path) -> None:
+    end_ms = STEP * 29_000_000
+    demo = Demo(Scenario(n_cpus=1, history_minutes=60, scored_minutes=30), tmp_path, 0, end_ms)
+    try:
+        assert demo.feed(end_ms)
+        assert not demo.feed(end_ms + STEP - 1)
+        assert demo.feed(end_ms + 3 * STEP + 17)
+    finally:
+        demo.close()
+    with duckdb.connect(str(tmp_path / "demo.duckdb"), read_only=True) as store:
+        sql = "SELECT count(*), count(DISTINCT timestamp), epoch_ms(max(timestamp)) FROM node_cpu_seconds_total"
+        assert store.execute(sql).fetchall() == [(95 * len(MODES), 95, end_ms + 3 * STEP)]
+
+
+def test_the_site_shows_the_report_beside_the_services_own_pages(tmp_path: Path) -> None:
+    site = Site(Metrics(), tmp_path / "report.html", 0)
+    site.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{site.port}", timeout=10) as client:
+            assert "being made" in client.get("/").text
+            (tmp_path / "report.html").write_text("<p>done")
+            assert client.get("/").text == "<p>done"
+            assert client.get("/health").json() == {"status": "ok"}
+            assert "vmanomaly_version_info" in client.get("/metrics").text
+            assert client.get("/nope").status_code == 404
+    finally:
+        site.stop()
 
 
 def test_a_small_demo_runs_through_the_whole_service(tmp_path: Path) -> None:
