@@ -15,7 +15,7 @@ POWER_MAX = 326
 
 
 def _power(q: int) -> int:
-    """The top 128 bits of 5**q, highest bit set: exact or cut for q >= 0, rounded up for q < 0."""
+    """The top 128 bits of 5**q, highest bit set: exact or cut, but rounded up for -27 <= q < 0."""
     power: int = 5 ** abs(q)
     if q >= 0:
         shift = 128 - power.bit_length()
