@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# 16 bytes a point in the arrays, twice that while they are joined.
-MAX_ROWS = 4_000_000
+# DuckDB takes about 200 bytes a row while it groups them.
+MAX_ROWS = 1_000_000
 # Windows of ticks are not worth a count of their rows first.
 _FEW_STEPS = 60
 # Numbers from here on are milliseconds: as seconds they are the year 5138, as milliseconds 1973.
