@@ -23,9 +23,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 class Duration(int):
     """A length of time in milliseconds, written as "1d", "2h30m", "500ms", "-60s", "P14D" or a number of seconds."""
 
+    _text = ""
+
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The duration that a configuration value says.
+        """The duration that a configuration value says; it remembers a text, for names made of it.
 
         Raises
         ------
@@ -40,14 +42,22 @@ class Duration(int):
         text = value.strip()
         if match := _DURATION.fullmatch(text):
             total = sum(float(n) * _UNIT_MS[unit] for n, unit in _PART.findall(match[2]))
-            return cls(round(-total if match[1] == "-" else total))
-        if match := _ISO.fullmatch(text):
-            return cls(round(sum(float(n) * ms for n, ms in zip(match.groups(), _ISO_MS, strict=True) if n)))
-        raise ValueError('expected a duration like "30s", "5m" or "14d"')
+            parsed = cls(round(-total if match[1] == "-" else total))
+        elif match := _ISO.fullmatch(text):
+            parsed = cls(round(sum(float(n) * ms for n, ms in zip(match.groups(), _ISO_MS, strict=True) if n)))
+        else:
+            raise ValueError('expected a duration like "30s", "5m" or "14d"')
+        parsed._text = text
+        return parsed
 
     @property
     def seconds(self) -> float:
         return self / 1000
+
+    @property
+    def as_configured(self) -> str:
+        """The text that it was parsed from, else the shortest one."""
+        return self._text or str(self)
 
     def __str__(self) -> str:
         """The shortest text that parses back to the same length."""

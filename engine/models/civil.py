@@ -1,0 +1,61 @@
+"""Civil time of a zone: wall-clock milliseconds, and public holidays by day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import holidays
+import numpy as np
+
+from engine.frame import I64
+
+DAY_MS = 86_400_000
+# Zones change their offset at whole quarters of an hour only.
+_QUARTER_MS = 900_000
+# As in the `prophet` package: a code that was in use for Turkey.
+_RENAMED = {"TU": "TR"}
+
+
+def civil_ms(timestamps_ms: I64, tz: str) -> I64:
+    """(T,) the zone's wall clock at those times, as milliseconds since 1970-01-01T00:00 on that clock.
+
+    Raises
+    ------
+    zoneinfo.ZoneInfoNotFoundError : there is no such zone.
+    """
+    if tz == "UTC":
+        return timestamps_ms
+    quarters, which = np.unique(timestamps_ms // _QUARTER_MS, return_inverse=True)
+    offsets = np.array([_offset_ms(int(quarter), tz) for quarter in quarters], dtype=np.int64)
+    return timestamps_ms + offsets[which.reshape(-1)]
+
+
+@lru_cache(maxsize=200_000)
+def _offset_ms(quarter: int, tz: str) -> int:
+    offset = datetime.fromtimestamp(quarter * _QUARTER_MS / 1000, UTC).astimezone(ZoneInfo(tz)).utcoffset()
+    assert offset is not None
+    return round(offset.total_seconds() * 1000)
+
+
+def find_country(name: str) -> type[Any] | None:
+    """The calendar of a country by code or name (``US``, ``UnitedStates``), None where there is none."""
+    found = getattr(holidays, _RENAMED.get(name, name), None)
+    return found if isinstance(found, type) and issubclass(found, holidays.HolidayBase) else None
+
+
+@lru_cache(maxsize=256)
+def public_holidays(country: str, year: int) -> Mapping[str, tuple[int, ...]]:
+    """By English name the days of a year that are a country's holidays, as days since 1970-01-01."""
+    calendar = find_country(country)
+    assert calendar is not None
+    days: dict[str, list[int]] = {}
+    found = calendar(expand=False, language="en_US", years=[year])
+    for date in sorted(found):
+        number = (datetime(date.year, date.month, date.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+        for name in found.get_list(date):
+            days.setdefault(name, []).append(number)
+    return {name: tuple(numbers) for name, numbers in days.items()}
