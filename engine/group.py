@@ -151,7 +151,7 @@ class Group:
         if self._meanwhile is not None:
             self._meanwhile.append(frame)
         self._metrics.models_active.labels(**self.names).set(state.series.size)
-        return Output(aligned.series, aligned.timestamps_ms, score.select(self.model.provide_series or self.model.default_series, columns))
+        return Output(aligned.series, aligned.timestamps_ms, score.select(self.model, columns))
 
     def _unseen(self, frame: Frame) -> Frame:
         """The frame with points that were scored before set to missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +16,7 @@ from kernels.score import score_band, score_given
 _DIRECTIONS = {"both": 0, "above_expected": 1, "below_expected": -1}
 # The original's default for a value outside its data_range: just over the threshold.
 DEFAULT_OUTSIDE_SCORE = 1.01
-_BAND = ("yhat", "yhat_lower", "yhat_upper")
+_FORECAST = re.compile(r"(yhat|yhat_lower|yhat_upper)_\d[\w.]*")
 
 
 class ModelKeys(Protocol):
@@ -37,6 +38,8 @@ class ModelKeys(Protocol):
     def data_range(self) -> tuple[float, float] | None: ...
     @property
     def provide_series(self) -> list[str] | None: ...
+    @property
+    def default_series(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
         score = np.full(y.shape, np.nan) if prediction.score is None else prediction.score.copy()
         score_given(y, seen, warm_up, data_range, policy.outside_score, score)
     else:
-        band = [prediction.yhat.copy(), prediction.yhat_lower.copy(), prediction.yhat_upper.copy()]
+        yhat, lower, upper = prediction.yhat.copy(), prediction.yhat_lower.copy(), prediction.yhat_upper.copy()
         score = np.empty(y.shape)
         score_band(
             y,
@@ -109,15 +112,28 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
             policy.outside_score,
             np.array(policy.scale, dtype=np.float64),
             policy.clip,
-            *band,
+            yhat,
+            lower,
+            upper,
             score,
         )
-        columns |= dict(zip(_BAND, band, strict=True))
+        columns |= {"yhat": yhat, "yhat_lower": lower, "yhat_upper": upper}
     exists = np.isfinite(y)
     extra = {name: np.where(exists, column, np.nan) for name, column in prediction.extra.items()}
     return {"anomaly_score": score, **columns, **extra}
 
 
-def select(wanted: list[str] | tuple[str, ...], columns: Mapping[str, F64]) -> dict[str, F64]:
-    """The columns to write, in the order of `wanted`; `timestamp` is implied and unknown names are not there."""
-    return {name: columns[name] for name in wanted if name in columns}
+def select(model: ModelKeys, columns: Mapping[str, F64]) -> dict[str, F64]:
+    """The columns to write, in the order of `provide_series`, which is honoured as written: no score is added.
+
+    `timestamp` is implied. A forecast (``yhat_1h``) is written where its base name (``yhat``) is. Names that the
+    model does not give are not there.
+    """
+    wanted = model.provide_series or model.default_series
+    return {name: columns[name] for want in wanted for name in columns if want in (name, _base(name))}
+
+
+def _base(name: str) -> str:
+    """The name that asks for a column: of a forecast, the part before its offset."""
+    forecast = _FORECAST.fullmatch(name)
+    return forecast[1] if forecast else name

@@ -6,6 +6,9 @@ import math
 
 from kernels._jit import F64, I64, kernel
 
+# A power of two, so exact: differences and multiples of huge values must not overflow.
+_SMALLER = 2.0**-10
+
 
 @kernel
 def score_band(
@@ -57,7 +60,7 @@ def score_band(
             center = yhat[i, t]
             low = center - abs(center - lower[i, t]) * scale[0]
             high = center + abs(upper[i, t] - center) * scale[1]
-            if clip:
+            if clip and low <= high:  # not with a NaN: what min() and max() make of it depends on their order
                 center = min(max(center, data_range[0]), data_range[1])
                 low = min(max(low, data_range[0]), center)
                 high = max(min(high, data_range[1]), center)
@@ -76,14 +79,13 @@ def score_band(
 
 @kernel
 def _ratio(x: float, center: float, low: float, high: float) -> float:
-    """Distance from the centre in half-widths of the side that x is on."""
-    floor = max(1e-9 * abs(center), 1e-12)
-    # Halved before subtracting: the difference of two huge numbers must not overflow.
-    if x >= center:
-        score = (0.5 * x - 0.5 * center) / (0.5 * max(high - center, floor))
-    else:
-        score = (0.5 * center - 0.5 * x) / (0.5 * max(center - low, floor))
-    return 1e6 if score > 1e6 else score  # not min(): NaN must stay NaN
+    """Distance from the centre in half-widths of the side that x is on; NaN without a bound there."""
+    width = _SMALLER * high - _SMALLER * center if x >= center else _SMALLER * center - _SMALLER * low
+    floor = _SMALLER * max(1e-9 * abs(center), 1e-12)
+    if width < floor:  # not max(): NaN must stay NaN
+        width = floor
+    distance = abs(_SMALLER * x - _SMALLER * center)
+    return 1e6 if 1e-6 * distance >= width else distance / width
 
 
 @kernel
@@ -92,10 +94,11 @@ def _counts(x: float, center: float, direction: int, min_dev: F64, min_rel_dev: 
     side = 1 if x > center else 0
     if (direction > 0 and x <= center) or (direction < 0 and x >= center):
         return False
-    half_dev = abs(0.5 * x - 0.5 * center)
-    if min_dev[side] > 0 and half_dev <= 0.5 * min_dev[side]:
+    deviation = abs(_SMALLER * x - _SMALLER * center)
+    if min_dev[side] > 0 and deviation <= _SMALLER * min_dev[side]:
         return False
-    if min_rel_dev[side] > 0 and half_dev <= 0.5 * abs(center) * (min_rel_dev[side] / 100.0) and center != 0:
+    # Multiplied out: dividing by 100 would round 29 % of 100 to less than 29, and equality is filtered.
+    if min_rel_dev[side] > 0 and center != 0 and 100.0 * deviation <= _SMALLER * abs(center) * min_rel_dev[side]:
         return False
     return not (center < data_range[0] or center > data_range[1])
 

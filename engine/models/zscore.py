@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
-from engine.frame import I64, Frame, Prediction, State
+from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
 from kernels.ewm import ewm_predict_update, ewm_update, moments_add
 
@@ -34,15 +36,15 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
         return self.min_n_samples_seen
 
     def fresh(self, series: I64, frame: Frame) -> State:
-        columns = {name: np.zeros(series.size) for name in ("weight", "mean", "m2")}
+        columns = {name: np.zeros(series.size) for name in ("weight", "mean", "rest", "m2")}
         return State(series, {**columns, "seen": np.zeros(series.size, dtype=np.int64)})
 
     def learn(self, state: State, frame: Frame) -> State:
         new = {name: column.copy() for name, column in state.columns.items()}
         if self.decay == 1.0:
-            moments_add(frame.values, new["weight"], new["mean"], new["m2"], new["seen"])
+            moments_add(frame.values, *_arrays(new))
         else:
-            ewm_update(frame.values, self.decay, new["weight"], new["mean"], new["m2"], new["seen"])
+            ewm_update(frame.values, self.decay, *_arrays(new))
         return state.updated(**new)
 
     def finish(self, state: State) -> State:
@@ -52,7 +54,12 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         new = {name: column.copy() for name, column in state.columns.items()}
         yhat, std = np.empty(frame.shape), np.empty(frame.shape)
-        ewm_predict_update(frame.values, self.decay, new["weight"], new["mean"], new["m2"], new["seen"], yhat, std)
+        ewm_predict_update(frame.values, self.decay, *_arrays(new), yhat, std)
         margin = self.z_threshold * std
         prediction = Prediction(yhat, yhat - margin, yhat + margin, seen=state.columns["seen"])
         return prediction, state.updated(**new)
+
+
+def _arrays(columns: Mapping[str, NDArray[Any]]) -> tuple[F64, F64, F64, F64, I64]:
+    """A state's columns in the order in which the kernels take them."""
+    return columns["weight"], columns["mean"], columns["rest"], columns["m2"], columns["seen"]
