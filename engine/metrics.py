@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from engine import __version__
 from engine.memory import cpu_capacity
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a gauge beside each counter that nothing uses
 
 _IO = ("url", "query_key", "scheduler_alias", "preset")
 _MODEL = ("query_key", "model_alias", "scheduler_alias", "preset")

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -66,7 +67,7 @@ class _Selection:
             whole = {metric.name, f"{metric.name}_total"} & self._names
             samples = [s for s in metric.samples if whole or s.name in self._names]
             if samples:
-                chosen = type(metric)(metric.name, metric.documentation, metric.type, metric.unit)
+                chosen = Metric(metric.name, metric.documentation, metric.type, metric.unit)
                 chosen.samples = samples
                 yield chosen
 

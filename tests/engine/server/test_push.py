@@ -1,0 +1,105 @@
+"""What is pushed, where to, and what a failure does."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from engine.metrics import Metrics
+from engine.server.push import Pusher, push_url
+from engine.server.settings import PushSettings
+from tests.e2e.stack import until
+
+
+class Endpoint:
+    """Keeps the pushes that it gets."""
+
+    def __init__(self) -> None:
+        self.status = 204
+        self.pushes: list[tuple[str, dict[str, str], str]] = []
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                endpoint.pushes.append((self.path, dict(self.headers), body))
+                self.send_response(endpoint.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    made = Endpoint()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("url", "tenant", "path"),
+    [
+        ("http://vm:8428", None, "/api/v1/import/prometheus"),
+        ("http://vm:8428/", None, "/api/v1/import/prometheus"),
+        ("http://vminsert:8480", "3:4", "/insert/3:4/prometheus/api/v1/import/prometheus"),
+        ("http://vm/base/api/v1/import/prometheus", None, "/base/api/v1/import/prometheus"),
+    ],
+)
+def test_url_of_single_nodes_and_clusters(url: str, tenant: str | None, path: str) -> None:
+    assert push_url(PushSettings(url=url, tenant_id=tenant)).path == path
+
+
+def test_jobs_that_end_are_pushed_with_job_and_instance(endpoint: Endpoint) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url, extra_labels={"job": "mine", "dc": "eu"}), Metrics(), port=8500)
+    pusher.start()
+    pusher.notify()
+    until(lambda: endpoint.pushes, 10, "a push")
+    assert pusher.stop(5)
+    path, _, body = endpoint.pushes[0]
+    labels = dict(label.split("=", 1) for _, label in parse_qsl(urlsplit(path).query))
+    assert labels["instance"].endswith(":8500")
+    assert (labels["job"], labels["dc"]) == ("mine", "eu")
+    assert "vmanomaly_start_time_seconds" in body
+
+
+def test_credentials_are_sent_and_never_logged(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    settings = PushSettings(url=endpoint.url, user="u", password="hunter2")
+    pusher = Pusher(settings, Metrics(), port=1)
+    assert pusher.push()
+    assert endpoint.pushes[0][1]["Authorization"].startswith("Basic ")
+    endpoint.status = 401
+    assert not pusher.push()
+    assert "hunter2" not in caplog.text
+    assert "answered 401" in caplog.text
+
+
+def test_failure_is_logged_once_and_pushing_goes_on(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url), Metrics(), port=1)
+    endpoint.status = 500
+    assert [pusher.push() for _ in range(3)] == [False] * 3
+    assert caplog.text.count("answered 500") == 1
+    endpoint.status = 204
+    assert pusher.push()
+
+
+def test_nobody_there_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    pusher = Pusher(PushSettings(url="http://127.0.0.1:1"), Metrics(), port=1)
+    assert not pusher.push()
+    assert "push to http://127.0.0.1:1/api/v1/import/prometheus failed" in caplog.text
