@@ -111,12 +111,7 @@ class ClassTable:
     def settings_type(self, alias: str) -> type[Any]:
         """The settings type of a canonical alias; its module is imported here and not before."""
         module, _, name = self.entries[alias].type_path.partition(":")
-        try:
-            found: type[Any] = getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError as err:
-            if err.name != module:
-                raise
-            found = getattr(importlib.import_module(_PLANNED), name)
+        found: type[Any] = getattr(importlib.import_module(module), name)
         return found
 
     def expected(self, name: object) -> str:

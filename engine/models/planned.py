@@ -309,27 +309,3 @@ class Arima(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="ari
 
     def check(self) -> list[str]:
         return [] if len(self.order) == 3 else [f"order: {self.order}, expected three whole numbers [p, d, q]"]
-
-
-class OnlineZscore(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="zscore_online"):
-    """``class: zscore_online``."""
-
-    is_online: ClassVar[bool] = True
-
-    z_threshold: Threshold = 2.5
-    min_n_samples_seen: Count = 16
-    decay: Decay = 1.0
-    history_strength: Positive = 1.0
-
-
-class Prophet(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="prophet"):
-    """``class: prophet``."""
-
-    provides: ClassVar[tuple[str, ...]] = (*SCORE_AND_BAND, "trend")
-    forecasts: ClassVar[bool] = True
-
-    seasonalities: list[dict[str, Any]] = []
-    tz_aware: bool = False
-    tz_seasonalities: list[Any] = []
-    tz_use_cyclical_encoding: bool = False
-    compression: dict[str, Any] | None = None
