@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import socket
 import ssl
-from collections.abc import Generator, Iterator
+import threading
+import weakref
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -92,7 +96,41 @@ class _BearerFile(httpx.Auth):
         return self._token
 
 
-def client(connection: ConnectionKeys, timeout_s: float, *, max_connections: int = 16) -> httpx.Client:
+class Wires:
+    """The sockets of a client's connections, so that another thread can end requests that wait for a peer.
+
+    `trace` is given to each request as its extension of that name. Closing a client leaves its waiting reads
+    waiting; time-outs of single reads do not end a request whose peer sends a byte now and then.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """Remember the socket of a connection that was made."""
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+            wire = info["return_value"].get_extra_info("socket")
+            if wire is not None:
+                with self._lock:
+                    self._sockets.add(wire)
+
+    def cut(self) -> None:
+        """Break all connections: whoever reads or writes one fails at once."""
+        with self._lock:
+            wires = list(self._sockets)
+        for wire in wires:
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+
+def client(
+    connection: ConnectionKeys,
+    timeout_s: float,
+    *,
+    max_connections: int = 16,
+    transport: httpx.BaseTransport | None = None,
+) -> httpx.Client:
     """A client with the connection's credentials and TLS; redirects are not followed.
 
     Proxies are taken from the usual environment variables.
@@ -101,6 +139,7 @@ def client(connection: ConnectionKeys, timeout_s: float, *, max_connections: int
     ----------
     timeout_s : of each wait: to connect, for a free connection, between two pieces of an answer.
     max_connections : that may be open at once; further requests wait.
+    transport : in place of the network, for tests.
 
     Raises
     ------
@@ -120,6 +159,7 @@ def client(connection: ConnectionKeys, timeout_s: float, *, max_connections: int
         limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_S),
         headers={"User-Agent": f"engine/{__version__}"},
         follow_redirects=False,
+        transport=transport,
     )
 
 
