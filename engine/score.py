@@ -16,7 +16,8 @@ from kernels.score import score_band, score_given
 _DIRECTIONS = {"both": 0, "above_expected": 1, "below_expected": -1}
 # The original's default for a value outside its data_range: just over the threshold.
 DEFAULT_OUTSIDE_SCORE = 1.01
-_FORECAST = re.compile(r"(yhat|yhat_lower|yhat_upper)_\d[\w.]*")
+# The offset is a duration as configured: 1h, 1.5h, +1h, P1D, PT1H.
+_FORECAST = re.compile(r"(yhat|yhat_lower|yhat_upper)_\+?P?T?\d[\w.]*")
 
 
 class ModelKeys(Protocol):

@@ -12,7 +12,7 @@ _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "
 _DURATION = re.compile(r"([+-])?((?:\d+(?:\.\d+)?(?:ms|[smhdw]))+)")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 # Lenient on purpose: documented examples hold PT1D and P1H, which ISO 8601 does not allow.
-_ISO = re.compile(r"P(?=.)(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)D)?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
+_ISO = re.compile(r"P(?=T?\d)(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)D)?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
 _ISO_MS = (604_800_000, 86_400_000, 86_400_000, 3_600_000, 60_000, 1_000)
 
 
