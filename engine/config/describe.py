@@ -87,6 +87,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Duration):
+        return value.as_configured  # names of forecast series are made of it
     # Our value types are numbers and texts with a spelling of their own.
     is_own = isinstance(value, int | float | str) and type(value) not in (int, float, str, bool)
     return str(value) if is_own else value

@@ -248,6 +248,13 @@ def test_the_effective_settings_load_again_and_mean_the_same(path, tmp_path):
     assert effective_yaml(again) == effective_yaml(config)
 
 
+def test_forecast_offsets_keep_their_text(load, tmp_path):
+    models = "models: {m: {class: prophet, queries: all, schedulers: all, forecast_at: [60m, 1d]}}\n"
+    path = tmp_path / "again.yaml"
+    path.write_text(effective_yaml(load(models=models)))
+    assert [o.as_configured for o in load_config([path], {}).models["m"].forecast_at] == ["60m", "1d"]
+
+
 def test_the_dry_run_names_what_runs(load):
     text = describe(load(server="server: {port: 8501}\nmonitoring: {pull: {port: 8080}}\n"))
     for part in ("scheduler s: periodic, fits 1d every 2h, infers every 1m", "model m (zscore_online) on q, step 1m",
