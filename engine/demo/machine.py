@@ -18,13 +18,15 @@ Kind = Literal["steal burst", "iowait storm", "frozen core", "cpu burn", "system
 
 # By mode: level at night, what a full load adds, noise; in seconds per second. `irq` is 0 on most machines.
 _SHAPE = {
-    "iowait": (0.006, 0.012, 0.0020),
+    "iowait": (0.015, 0.020, 0.0040),
     "nice": (0.002, 0.000, 0.0006),
-    "softirq": (0.005, 0.010, 0.0012),
-    "steal": (0.003, 0.002, 0.0008),
-    "system": (0.030, 0.055, 0.0050),
-    "user": (0.080, 0.220, 0.0180),
+    "softirq": (0.006, 0.010, 0.0015),
+    "steal": (0.008, 0.004, 0.0025),
+    "system": (0.030, 0.055, 0.0060),
+    "user": (0.080, 0.220, 0.0220),
 }
+# What an incident takes from idle time; the leak ends with it.
+_TAKES = {"steal burst": 0.025, "iowait storm": 0.05, "cpu burn": 0.45, "system leak": 0.06}
 _WEEKEND_DIP = 0.15
 # Share of the noise that all CPUs have in common, and how much of a minute's noise is left in the next.
 _COMMON = 0.3
@@ -54,24 +56,18 @@ def five_incidents(first: int, n_minutes: int, n_cpus: int) -> tuple[Incident, .
     every = tuple(range(n_cpus))
     one = (n_cpus // 2,)
 
-    def at(start_h: float, length_min: float) -> tuple[int, int]:
-        """Times of a whole day, in proportion where there is less."""
+    def at(start_h: float, length: int) -> tuple[int, int]:
+        """Start by the hour of a whole day, in proportion where there is less."""
         start = first + round(60 * start_h * n_minutes / DAY)
-        return start, start + round(length_min * n_minutes / DAY)
+        return start, min(start + length, first + n_minutes)
 
-    texts = {
-        "steal burst": "a noisy neighbour takes a twentieth of every CPU",
-        "iowait storm": "the disk stalls and all CPUs wait for it",
-        "frozen core": "the counters of one CPU stand still",
-        "cpu burn": "a runaway job takes all CPUs",
-        "system leak": "kernel time creeps up, until a restart",
-    }
+    others = tuple(mode for mode in MODES if mode != "irq")
     return (
-        Incident("steal burst", texts["steal burst"], *at(2.5, 30), every, ("steal", "idle")),
-        Incident("iowait storm", texts["iowait storm"], *at(6.25, 40), every, ("iowait", "idle")),
-        Incident("frozen core", texts["frozen core"], *at(10.5, 50), one, tuple(m for m in MODES if m != "irq")),
-        Incident("cpu burn", texts["cpu burn"], *at(14.75, 45), every, ("user", "idle")),
-        Incident("system leak", texts["system leak"], *at(18.5, 180), every, ("system", "idle")),
+        Incident("steal burst", "a noisy neighbour takes 2.5 % of every CPU", *at(2.75, 20), every, ("steal", "idle")),
+        Incident("iowait storm", "the disk stalls and all CPUs wait for it", *at(6.5, 20), every, ("iowait", "idle")),
+        Incident("frozen core", "the counters of one CPU stand still", *at(10.75, 12), one, others),
+        Incident("cpu burn", "a runaway job takes all CPUs", *at(14.75, 15), every, ("user", "idle")),
+        Incident("system leak", "kernel time creeps up, until a restart", *at(18.5, 75), every, ("system", "idle")),
     )
 
 
@@ -152,14 +148,10 @@ def _disturb(shares: F64, first: int, incident: Incident, noise: F64) -> None:
         return
     inside, cpus = incident.within(first, shares.shape[0]), list(incident.cpus)
     minutes = np.arange(first, first + shares.shape[0])[inside]
-    progress = (minutes - incident.start + 1) / (incident.end - incident.start)
-    extra = {
-        "steal burst": np.full(minutes.size, 0.05),
-        "iowait storm": np.full(minutes.size, 0.15),
-        "cpu burn": np.full(minutes.size, 0.55),
-        "system leak": 0.15 * progress,
-    }
+    extra = np.full(minutes.size, _TAKES[incident.kind])
+    if incident.kind == "system leak":
+        extra *= (minutes - incident.start + 1) / (incident.end - incident.start)
     wobble = 1 + 0.15 * noise[inside, 0][:, cpus]
     # It takes idle time only: a CPU cannot work for more than a second per second.
     left = 1.0 - shares[inside].sum(axis=2)[:, cpus]
-    shares[inside, cpus, MODES.index(incident.modes[0])] += np.minimum(extra[incident.kind][:, None] * wobble, left)
+    shares[inside, cpus, MODES.index(incident.modes[0])] += np.minimum(extra[:, None] * wobble, left)
