@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import uvicorn
@@ -26,11 +28,17 @@ access = logging.getLogger("monitoring.access")
 
 _START_S = 10.0
 
+# What `server.uvicorn_config` cannot change: `server.addr` and `server.port` say where, one process serves.
+_OURS = frozenset(
+    {"app", "host", "port", "uds", "fd", "workers", "lifespan", "log_config", "timeout_graceful_shutdown"}
+    | {"reload", "reload_dirs", "reload_delay", "reload_includes", "reload_excludes", "factory"}
+)
+
 
 def create_app(metrics: Metrics, path_prefix: str = "") -> Starlette:
     """The app; `path_prefix` ("x" or "/x") stands before every route."""
 
-    def health(_: Request) -> Response:
+    async def health(_: Request) -> Response:  # on the event loop: no slow scrape can stand before it
         return JSONResponse({"status": "ok"})
 
     def show_metrics(request: Request) -> Response:
@@ -45,7 +53,8 @@ def create_app(metrics: Metrics, path_prefix: str = "") -> Starlette:
     def refuse(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = error.detail if isinstance(error, HTTPException) else "internal error"
-        return JSONResponse({"error": detail}, status_code=status)
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return JSONResponse({"error": detail}, status_code=status, headers=headers)
 
     routes: list[Any] = [Route("/health", health), Route("/metrics", show_metrics)]
     prefix = path_prefix.strip("/")
@@ -72,23 +81,38 @@ class _Selection:
                 yield chosen
 
 
+def _uvicorn_config(app: Starlette, wanted: Mapping[str, Any]) -> uvicorn.Config:
+    """Uvicorn's settings, loaded, so that what is wrong with them shows before anything runs."""
+    known = inspect.signature(uvicorn.Config).parameters
+    for key in wanted:
+        if key not in known or key in _OURS:
+            reason = "is set by the service" if key in _OURS else "is not a setting of uvicorn"
+            raise StartError(f"server.uvicorn_config.{key}: {reason}")
+    # The listener is ours, and shutting down must not wait for idle clients.
+    ours = {"lifespan": "off", "timeout_graceful_shutdown": 1, "log_config": None}
+    try:
+        config = uvicorn.Config(app, **{"log_level": "warning", "access_log": False, **wanted, **ours})
+        config.load()
+    except (TypeError, ValueError, KeyError, OSError, AssertionError, ImportError) as err:
+        raise StartError(f"server.uvicorn_config: {type(err).__name__}: {err}") from err
+    return config
+
+
 class Server:
     """One listener on a thread of its own.
 
     Parameters
     ----------
     uvicorn_config : further settings of uvicorn, as documented for `server.uvicorn_config`.
+
+    Raises
+    ------
+    StartError : uvicorn does not take its settings.
     """
 
     def __init__(self, app: Starlette, addr: str, port: int, uvicorn_config: dict[str, Any] | None = None) -> None:
         self._addr, self._port = addr, port
-        settings = {"log_level": "warning", "access_log": False, **(uvicorn_config or {})}
-        # The listener is ours and shutting down must not wait for idle clients.
-        settings |= {"lifespan": "off", "timeout_graceful_shutdown": 1, "log_config": None}
-        try:
-            self._uvicorn = uvicorn.Server(uvicorn.Config(app, **settings))
-        except TypeError as err:
-            raise StartError(f"server.uvicorn_config: {err}") from err
+        self._uvicorn = uvicorn.Server(_uvicorn_config(app, uvicorn_config or {}))
         self._thread = threading.Thread(target=self._serve, name=f"http-{port}", daemon=True)
         self._socket: socket.socket | None = None
 
@@ -119,6 +143,7 @@ class Server:
         while not self._uvicorn.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
         if not self._uvicorn.started:
+            self._uvicorn.should_exit = True
             raise StartError(f"server: no answer on {self._addr}:{self._port} within {_START_S:.0f} s")
         log.info("Serving /metrics and /health: Listening on %s:%d", self._addr, self.port)
 

@@ -87,7 +87,7 @@ class Pusher:
         headers = {"Content-Type": "text/plain"}
         try:
             answer = self._client.post(self._url, content=generate_latest(self._metrics.registry), headers=headers)
-        except (httpx.HTTPError, OSError) as err:
+        except (httpx.HTTPError, OSError, ValueError) as err:  # ValueError: a token that no header can hold
             self._warn(error_code(err), explain(err))
             return False
         if not answer.is_success:

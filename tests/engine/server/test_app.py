@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import httpx
+import numba
 import numpy as np
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from engine.errors import StartError
 from engine.frame import Frame
@@ -68,7 +74,69 @@ def test_unknown_routes_and_methods_are_refused_in_json(serve: Serve) -> None:
     client = serve()
     assert client.get("/nothing").status_code == 404
     assert client.post("/health").status_code == 405
-    assert "error" in client.get("/nothing").json()
+    assert client.get("/nothing").json() == {"error": "Not Found"}
+    assert client.post("/metrics").json() == {"error": "Method Not Allowed"}
+    assert "GET" in client.post("/metrics").headers["allow"]
+
+
+def test_a_failing_collector_is_500_in_json_and_health_goes_on(metrics: Metrics, serve: Serve) -> None:
+    class Broken(Collector):
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> Iterator[Metric]:
+            raise RuntimeError("a detail")
+
+    client = serve()
+    metrics.registry.register(Broken())
+    answer = client.get("/metrics")
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    assert httpx.get(client.base_url.join("/health")).status_code == 200
+
+
+def test_openmetrics_where_it_is_asked_for(metrics: Metrics, serve: Serve) -> None:
+    client = serve()
+    assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+    answer = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+    assert "_created" not in answer.text
+
+
+def test_a_parser_of_prometheus_text_reads_every_metric(serve: Serve) -> None:
+    parsed = {family.name for family in text_string_to_metric_families(serve().get("/metrics").text)}
+    assert {"vmanomaly_reader_responses", "vmanomaly_model_run_duration_seconds", "process_cpu_seconds"} <= parsed
+
+
+def test_several_names_and_buckets(metrics: Metrics, serve: Serve) -> None:
+    metrics.read_seconds.labels("u", "q", "s", "default").observe(1)
+    metrics.read_points.labels("u", "q", "s", "default").inc()
+    names = ["vmanomaly_reader_request_duration_seconds_count", "vmanomaly_reader_datapoints_received", "nothing"]
+    text = serve().get("/metrics", params={"name[]": names}).text
+    assert {line.split("{")[0] for line in text.splitlines() if not line.startswith("#")} == {
+        "vmanomaly_reader_request_duration_seconds_count",
+        "vmanomaly_reader_datapoints_received_total",
+    }
+
+
+def test_scrapes_are_logged_at_debug_only(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = serve()
+    client.get("/metrics")
+    client.get("/health")
+    lines = [r for r in caplog.records if "/metrics" in r.getMessage() and "GET" in r.getMessage()]
+    ours = [r for r in lines if not r.name.startswith("httpx")]
+    assert [r.levelno for r in ours] == [logging.DEBUG]
+
+
+def test_endless_headers_and_bodies_are_cut(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+        peer.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000)
+        assert peer.recv(100).startswith(b"HTTP/1.1 4")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+        peer.sendall(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n" + b"a" * 70_000)
+        assert peer.recv(100).startswith(b"HTTP/1.1 405")
+    assert httpx.get(f"http://127.0.0.1:{server.port}/health").is_success
 
 
 def test_metrics_have_the_originals_names(metrics: Metrics, serve: Serve) -> None:
@@ -115,9 +183,31 @@ def test_a_port_in_use_is_named(server: Server, metrics: Metrics) -> None:
         Server(create_app(metrics), "127.0.0.1", server.port).start()
 
 
-def test_unknown_uvicorn_setting_is_named(metrics: Metrics) -> None:
-    with pytest.raises(StartError, match=r"server\.uvicorn_config: .*colour"):
-        Server(create_app(metrics), "127.0.0.1", 0, uvicorn_config={"colour": "red"})
+def test_a_name_that_is_no_address_is_named(metrics: Metrics) -> None:
+    with pytest.raises(StartError, match=r"cannot listen on 256\.0\.0\.1:0"):
+        Server(create_app(metrics), "256.0.0.1", 0).start()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ({"colour": "red"}, r"uvicorn_config\.colour: is not a setting of uvicorn"),
+        ({"port": 80}, r"uvicorn_config\.port: is set by the service"),
+        ({"workers": 4}, r"uvicorn_config\.workers: is set by the service"),
+        ({"log_level": "loud"}, r"uvicorn_config: KeyError: 'loud'"),
+        ({"ssl_certfile": "/none.pem", "ssl_keyfile": "/none.key"}, "uvicorn_config: FileNotFoundError"),
+    ],
+)
+def test_uvicorn_settings_that_cannot_work_are_named(metrics: Metrics, wanted: dict[str, object], text: str) -> None:
+    with pytest.raises(StartError, match=text):
+        Server(create_app(metrics), "127.0.0.1", 0, uvicorn_config=wanted)
+
+
+def test_uvicorn_settings_are_passed_on(metrics: Metrics) -> None:
+    made = Server(create_app(metrics), "127.0.0.1", 0, uvicorn_config={"headers": [["x-served-by", "us"]]})
+    made.start()
+    assert httpx.get(f"http://127.0.0.1:{made.port}/health").headers["x-served-by"] == "us"
+    assert made.stop(5)
 
 
 def test_answers_while_kernels_run(server: Server) -> None:
@@ -139,6 +229,48 @@ def test_answers_while_kernels_run(server: Server) -> None:
         done.set()
         for thread in threads:
             thread.join()
+
+
+def test_answers_while_python_is_busy_and_kernels_are_compiled(server: Server) -> None:
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            sum(range(10_000))
+
+    def compile_all() -> None:
+        while not done.is_set():
+            numba.njit(nogil=True)(lambda a: np.sort(a * a).sum()).compile("f8(f8[::1])")
+
+    threads = [threading.Thread(target=work) for work in (count, count, compile_all)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert httpx.get(f"http://127.0.0.1:{server.port}/health", timeout=5).is_success
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_two_listeners_show_one_registry(metrics: Metrics, server: Server, serve: Serve) -> None:
+    metrics.threads.set(41)
+    pull = serve()
+    for url in (f"http://127.0.0.1:{server.port}", str(pull.base_url)):
+        assert "vmanomaly_native_threads_per_worker 41.0" in httpx.get(f"{url}/metrics").text
+
+
+def test_a_stopped_server_frees_its_port(metrics: Metrics, server: Server) -> None:
+    port = server.port
+    assert server.stop(5)
+    again = Server(create_app(metrics), "127.0.0.1", port)
+    again.start()
+    assert again.stop(5)
+
+
+def test_a_server_that_never_started_stops(metrics: Metrics) -> None:
+    assert Server(create_app(metrics), "127.0.0.1", 0).stop(1)
 
 
 def test_stop_does_not_wait_for_an_idle_client(server: Server) -> None:

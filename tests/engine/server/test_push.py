@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from engine.errors import StartError
 from engine.metrics import Metrics
 from engine.server.push import Pusher, push_url
-from engine.server.settings import PushSettings
+from engine.server.settings import PushFrequency, PushSettings
+from engine.settings import Duration
 from tests.e2e.stack import until
 
 
@@ -103,3 +106,60 @@ def test_nobody_there_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     pusher = Pusher(PushSettings(url="http://127.0.0.1:1"), Metrics(), port=1)
     assert not pusher.push()
     assert "push to http://127.0.0.1:1/api/v1/import/prometheus failed" in caplog.text
+
+
+def test_pushes_come_every_push_frequency_without_any_job(endpoint: Endpoint) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url, push_frequency=PushFrequency(50)), Metrics(), port=1)
+    pusher.start()
+    until(lambda: len(endpoint.pushes) >= 2, 10, "two pushes")
+    assert pusher.stop(5)
+
+
+def test_what_the_last_jobs_counted_is_pushed_at_the_stop(endpoint: Endpoint) -> None:
+    metrics = Metrics()
+    pusher = Pusher(PushSettings(url=endpoint.url, push_frequency=PushFrequency.parse("")), metrics, port=1)
+    pusher.start()
+    metrics.threads.set(77)
+    assert pusher.stop(5)
+    assert "vmanomaly_native_threads_per_worker 77.0" in endpoint.pushes[-1][2]
+    assert "_created" not in endpoint.pushes[-1][2]
+
+
+def test_jobs_that_end_together_are_one_push(endpoint: Endpoint) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url, push_frequency=PushFrequency(0)), Metrics(), port=1)
+    pusher.start()
+    for _ in range(200):
+        pusher.notify()
+    until(lambda: endpoint.pushes, 10, "a push")
+    assert pusher.stop(5)
+    assert len(endpoint.pushes) == 2  # the jobs' and the last one
+
+
+def test_a_silent_endpoint_does_not_hold_the_stop() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        pusher = Pusher(PushSettings(url=url, timeout=Duration(2_000)), Metrics(), port=1)
+        pusher.start()
+        pusher.notify()
+        assert not pusher.stop(0.1)
+        assert pusher.stop(30)
+
+
+def test_a_token_that_no_header_can_hold_is_a_failed_push(caplog: pytest.LogCaptureFixture) -> None:
+    pusher = Pusher(PushSettings(url="http://127.0.0.1:1", bearer_token="s\u00e9cret\u2603"), Metrics(), port=1)
+    assert not pusher.push()
+    assert "failed" in caplog.text
+    assert "cret" not in caplog.text
+
+
+def test_a_password_in_the_url_is_not_shown(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    endpoint.status = 500
+    pusher = Pusher(PushSettings(url=endpoint.url.replace("//", "//me:hunter2@")), Metrics(), port=1)
+    assert not pusher.push()
+    assert endpoint.pushes[0][1]["Authorization"].startswith("Basic ")
+    assert "hunter2" not in caplog.text
+
+
+def test_a_missing_ca_file_is_named_at_the_start() -> None:
+    with pytest.raises(StartError, match=r"monitoring\.push: verify_tls: /none\.pem"):
+        Pusher(PushSettings(url="https://vm", verify_tls="/none.pem"), Metrics(), port=1)
