@@ -19,7 +19,11 @@ def naive(body: bytes) -> list[tuple[dict[str, str], list[int], list[float]]]:
     """Labels, times in ms and values of each series, by the book."""
     result = json.loads(body)["data"]["result"]
     return [
-        (dict(sorted(s["metric"].items())), [round(float(t) * 1000) for t, _ in s["values"]], [float(v) for _, v in s["values"]])
+        (
+            dict(sorted(s["metric"].items())),
+            [round(float(t) * 1000) for t, _ in s["values"]],
+            [float(v) for _, v in s["values"]],
+        )
         for s in result
     ]
 
