@@ -58,6 +58,7 @@ def peak_rss_mib() -> float:
 
 def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict[str, float]:
     """One fit, then `ticks` inferences, each a further step."""
+    from engine.config.schema import load_config
     from engine.metrics import Metrics
     from engine.pool import Pool
     from engine.service import make_reader, make_tasks, make_writer
