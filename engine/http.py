@@ -106,6 +106,7 @@ class Wires:
     def __init__(self) -> None:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def trace(self, name: str, info: Mapping[str, Any]) -> None:
         """Remember the socket of a connection that was made."""
@@ -114,6 +115,8 @@ class Wires:
             if wire is not None:
                 with self._lock:
                     self._sockets.add(wire)
+                if self._is_closed:
+                    self.cut()
 
     def cut(self) -> None:
         """Break all connections: whoever reads or writes one fails at once."""
@@ -122,6 +125,11 @@ class Wires:
         for wire in wires:
             with contextlib.suppress(OSError):
                 wire.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Break all connections, also those that are made from now on."""
+        self._is_closed = True
+        self.cut()
 
 
 def client(

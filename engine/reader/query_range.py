@@ -108,7 +108,7 @@ class RangeEndpoint:
     def close(self) -> None:
         """End requests under way and waits for the next attempt."""
         self._closing.set()
-        self._wires.cut()
+        self._wires.close()
         self._client.close()
 
     def _params(self, query: Query, window: Window) -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ class RangeEndpoint:
         except TooMuchError as err:
             code = err.code
             raise
-        except (httpx.HTTPError, OSError) as err:
+        except (httpx.HTTPError, OSError, RuntimeError) as err:  # the last: the client was closed just now
             code = "timeout" if time.monotonic() >= deadline else error_code(err)
             raise self._failure(err, code) from err
         finally:
