@@ -49,16 +49,23 @@ class ScriptedVm:
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
         vm = self
+        self._is_down = False
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                vm._read(self, parse_qs(urlsplit(self.path).query))
+                if vm._is_down:
+                    self.close_connection = True
+                else:
+                    vm._read(self, parse_qs(urlsplit(self.path).query))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                vm._write(self, gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+                if vm._is_down:
+                    self.close_connection = True
+                else:
+                    vm._write(self, gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -70,8 +77,9 @@ class ScriptedVm:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections."""
+        """Refuse connections, and drop those that are open."""
         assert self._server is not None
+        self._is_down = True
         self._server.shutdown()
         self._server.server_close()
 
