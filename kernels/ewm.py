@@ -56,18 +56,37 @@ def _learn(x: float, decay: float, w: float, mu: float, low: float, s: float) ->
 
 @kernel
 def ewm_predict_update(
-    y: F64, decay: float, weight: F64, mean: F64, rest: F64, m2: F64, seen: I64, yhat: F64, std: F64
+    y: F64,
+    decay: float,
+    threshold: float,
+    weight: F64,
+    mean: F64,
+    rest: F64,
+    m2: F64,
+    seen: I64,
+    yhat: F64,
+    lower: F64,
+    upper: F64,
 ) -> None:
-    """As `ewm_update`, and write each step's mean and standard deviation from before it to `yhat`, `std`, (S, T).
+    """As `ewm_update`, and write each step's band from the state before it.
 
-    Both are NaN while a row has learned nothing. The state afterwards is bit for bit that of `ewm_update`.
+    Parameters
+    ----------
+    threshold : half-width of the band in standard deviations.
+    yhat, lower, upper : (S, T), unit of the query; the mean and its bounds. NaN while a row has learned nothing.
+
+    Notes
+    -----
+    The state afterwards is bit for bit that of `ewm_update`.
     """
     n_series, n_steps = y.shape
     for i in range(n_series):
         w, mu, low, s, n = weight[i], mean[i], rest[i], m2[i], seen[i]
         for t in range(n_steps):
-            yhat[i, t] = mu if w > 0 else math.nan
-            std[i, t] = math.sqrt(s / w) if w > 0 else math.nan
+            center, margin = math.nan, math.nan
+            if w > 0:
+                center, margin = mu, threshold * math.sqrt(s / w)
+            yhat[i, t], lower[i, t], upper[i, t] = center, center - margin, center + margin
             x = y[i, t]
             if abs(x) <= _LARGEST:
                 n += 1

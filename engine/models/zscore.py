@@ -53,10 +53,9 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         new = {name: column.copy() for name, column in state.columns.items()}
-        yhat, std = np.empty(frame.shape), np.empty(frame.shape)
-        ewm_predict_update(frame.values, self.decay, *_arrays(new), yhat, std)
-        margin = self.z_threshold * std
-        prediction = Prediction(yhat, yhat - margin, yhat + margin, seen=state.columns["seen"])
+        yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
+        ewm_predict_update(frame.values, self.decay, self.z_threshold, *_arrays(new), yhat, lower, upper)
+        prediction = Prediction(yhat, lower, upper, seen=state.columns["seen"])
         return prediction, state.updated(**new)
 
 

@@ -68,17 +68,18 @@ def test_pieces_give_the_state_of_the_whole_bit_for_bit(values: np.ndarray, deca
 
 @settings(deadline=None)
 @given(matrices(), DECAYS)
-def test_predictions_come_from_the_steps_before(values: np.ndarray, decay: float) -> None:
-    state, yhat, std = fresh(values.shape[0]), np.empty_like(values), np.empty_like(values)
-    ewm_predict_update(values, decay, *state, yhat, std)
+def test_bands_come_from_the_steps_before(values: np.ndarray, decay: float) -> None:
+    state, band = fresh(values.shape[0]), [np.empty_like(values) for _ in range(3)]
+    ewm_predict_update(values, decay, 3.0, *state, *band)
     for a, b in zip(state, learned(values, decay), strict=True):
         assert_array_equal(a, b)
     for t in range(values.shape[1]):
         weight, mean, _, m2, _ = learned(values, decay, [slice(0, t)])
         known = weight > 0
-        assert_array_equal(yhat[:, t], np.where(known, mean, math.nan))
-        assert_array_equal(std[known, t], np.sqrt(m2[known] / weight[known]))
-        assert np.isnan(std[~known, t]).all()
+        margin = 3 * np.sqrt(m2[known] / weight[known])
+        for column, expected in zip(band, (mean[known], mean[known] - margin, mean[known] + margin), strict=True):
+            assert_array_equal(column[known, t], expected)
+            assert np.isnan(column[~known, t]).all()
 
 
 @settings(deadline=None)
