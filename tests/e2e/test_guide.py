@@ -143,7 +143,7 @@ def history(live: list[dict[str, Any]], days: int = 14, step_s: int = 60) -> lis
     for line in live:
         metric = line["metric"]
         rng = random.Random(f"{metric['cpu']} {metric['mode']}")
-        mean, spread = (0.3, 0.2) if metric["mode"] in ("user", "idle") else (0.05, 0.05)
+        mean, spread = (0.3, 0.22) if metric["mode"] in ("user", "idle") else (0.05, 0.05)
         total, values = 0.0, []
         for _ in times:
             total += step_s * min(1.0, max(0.0, rng.gauss(mean, spread)))
