@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import holidays
 import numpy as np
+from holidays.registry import EntityLoader
 
 from engine.frame import I64
 
@@ -41,10 +42,10 @@ def _offset_ms(quarter: int, tz: str) -> int:
     return round(offset.total_seconds() * 1000)
 
 
-def find_country(name: str) -> type[Any] | None:
+def find_country(name: str) -> Callable[..., Any] | None:
     """The calendar of a country by code or name (``US``, ``UnitedStates``), None where there is none."""
     found = getattr(holidays, _RENAMED.get(name, name), None)
-    return found if isinstance(found, type) and issubclass(found, holidays.HolidayBase) else None
+    return found if isinstance(found, EntityLoader) else None
 
 
 @lru_cache(maxsize=256)
