@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from engine.errors import ReadError
 from engine.http import redact
 
-_SHOWN_CHARS = 300
+_SHOWN_CHARS = 500
 _LONGEST_RETRY_AFTER_S = 30.0
 
 # Texts of VictoriaMetrics 1.79 to 1.130 and Prometheus 2 and 3.
