@@ -113,3 +113,9 @@ def test_a_bad_value_names_its_place() -> None:
 def test_a_type_without_a_parser_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="no parser"):
         decode_hook(complex, "1j")
+
+
+@pytest.mark.parametrize("text", ["90m", "24h", "P1D", "+1h"])
+def test_a_duration_remembers_how_it_was_written(text: str) -> None:
+    assert Duration.parse(text).as_configured == text
+    assert Duration(5_400_000).as_configured == str(Duration.parse("90m")) == "1h30m"
