@@ -55,7 +55,7 @@ class RangeEndpoint:
         self._client = client(settings, self.timeout_s, max_connections=n_workers + 1, transport=transport)
         self._wires = Wires()
         self._closing = threading.Event()
-        self._fixed = [("latency_offset", f"{int(settings.latency_offset)}ms")]
+        self._fixed = [*url.params.multi_items(), ("latency_offset", f"{int(settings.latency_offset)}ms")]
         self._fixed += [("extra_filters[]", f if "{" in f else f"{{{f}}}") for f in settings.extra_filters]
 
     def url(self, tenant: str) -> str:

@@ -123,6 +123,15 @@ def test_a_request_has_all_parameters() -> None:
     assert "gzip" in server.requests[0].headers["Accept-Encoding"]
 
 
+def test_arguments_of_the_base_url_are_sent_and_not_shown() -> None:
+    server = Server()
+    metrics = Metrics()
+    read(reader_of(server, metrics, datasource_url="http://db:8428?authKey=s3cr3t&extra_label=a=b"), minutes(1))
+    assert server.asked[0]["authKey"] == ["s3cr3t"]
+    assert server.asked[0]["extra_label"] == ["a=b"]
+    assert sample(metrics, "vmanomaly_reader_responses_total", code="200") == 1
+
+
 def test_steps_below_a_second_are_asked_exactly() -> None:
     server = Server()
     window = Window(1_700_000_000_250, 1_700_000_001_000, 250)
