@@ -67,11 +67,13 @@ class Pusher:
         self._wanted.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """Push once more and stop; false where the time was over first."""
+        """Push once more, if it was started, and stop; false where the time was over first."""
         self._stopping.set()
         self._wanted.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        if self._thread.ident is None:
+            self._client.close()
+            return True
+        self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
