@@ -20,7 +20,7 @@ from engine.metrics import Metrics
 from engine.reader.decode import Decoder
 from engine.reader.vm import VmReader
 from tests.e2e.stack import Stack, needs_stack, until
-from tests.engine.reader.test_vm import settings_of
+from tests.engine.reader.memory_server import settings_of
 
 pytestmark = [pytest.mark.e2e, needs_stack]
 
@@ -177,7 +177,11 @@ def test_infinite_values_empty_results_and_bad_queries(stack: Stack) -> None:
     assert samples.values.tolist() == [math.inf, -math.inf, math.inf]
     reader.close()
     assert read(stack.vm, "no_such_metric", window) == {}
-    for expr, words in (("rat(plain)", "unknown func"), ("plain{", "unexpected token"), ("x" * 20_000, "too long query")):
+    for expr, words in (
+        ("rat(plain)", "unknown func"),
+        ("plain{", "unexpected token"),
+        ("x" * 20_000, "too long query"),
+    ):
         with pytest.raises(ReadError, match=words) as caught:
             read(stack.vm, expr, window)
         assert caught.value.code == "422"

@@ -1,112 +1,32 @@
-"""The reader's logic over a transport in memory: what it asks, how it cuts, what it does about each answer."""
+"""The reader over a transport in memory: what it asks, how it cuts, what it makes of good answers."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx
-import msgspec
 import numpy as np
 import pytest
 
 from engine.errors import ReadError
-from engine.frame import Query, Samples, Window, pack
+from engine.frame import Query, Window
 from engine.metrics import Metrics
-from engine.reader import query_range
-from engine.reader.settings import VmReaderSettings
-from engine.reader.vm import VmReader
-from engine.settings import decode_hook
-
-START = 1_700_000_040_000  # a multiple of a minute
-MINUTE = 60_000
-
-Handler = Callable[[dict[str, list[str]], httpx.Request], httpx.Response]
-
-
-def settings_of(**keys: Any) -> VmReaderSettings:
-    given = {
-        "class": "vm",
-        "datasource_url": "http://db:8428/",
-        "sampling_period": "1m",
-        "queries": {"q": {"expr": "m"}},
-    }
-    return msgspec.convert(given | keys, VmReaderSettings, dec_hook=decode_hook)
-
-
-class Server:
-    """Answers query_range like a server with `n_series` series whose value is their number plus the time."""
-
-    def __init__(self, n_series: int = 2, fault: Handler | None = None) -> None:
-        self.n_series = n_series
-        self.fault = fault
-        self.requests: list[httpx.Request] = []
-        self.asked: list[dict[str, list[str]]] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        params = parse_qs(request.content.decode() if request.method == "POST" else request.url.query.decode())
-        self.requests.append(request)
-        self.asked.append(params)
-        try:
-            return self._answer(params, request)
-        except KeyError:
-            return httpx.Response(404)
-
-    def _answer(self, params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        if self.fault is not None:
-            return self.fault(params, request)
-        return self.matrix(params)
-
-    def matrix(self, params: dict[str, list[str]]) -> httpx.Response:
-        start, end, step = (float(params[key][0]) for key in ("start", "end", "step"))
-        times = [start + k * step for k in range(round((end - start) / step) + 1)]
-        result = [
-            {"metric": {"n": str(n)}, "values": [[int(t) if t == int(t) else t, str(n + t)] for t in times]}
-            for n in range(self.n_series)
-        ]
-        body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
-        return httpx.Response(200, json=body)
-
-
-def n_steps(params: dict[str, list[str]]) -> int:
-    return round((float(params["end"][0]) - float(params["start"][0])) / float(params["step"][0])) + 1
-
-
-def reader_of(server: Server, metrics: Metrics | None = None, **keys: Any) -> VmReader:
-    return VmReader(settings_of(**keys), metrics or Metrics(), "default", httpx.MockTransport(server))
-
-
-def minutes(n: int) -> Window:
-    return Window(START, START + (n - 1) * MINUTE, MINUTE)
-
-
-QUERY = Query("q", "m", MINUTE)
-
-
-def read(reader: VmReader, window: Window, query: Query = QUERY) -> list[tuple[Window, Samples]]:
-    try:
-        return list(reader.read(query, window, "s"))
-    finally:
-        reader.close()
-
-
-def whole(pieces: list[tuple[Window, Samples]]) -> Any:
-    """All pieces' frames, one beside the other."""
-    return np.concatenate([pack(samples, window).values for window, samples in pieces], axis=1)
-
-
-def expected(n_series: int, window: Window) -> Any:
-    return np.arange(n_series)[:, None] + window.timestamps_ms() / 1000
-
-
-def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
-    url = labels.pop("url", "http://db:8428/api/v1/query_range")
-    names = {"url": url, "query_key": "q", "scheduler_alias": "s", "preset": "default"}
-    return metrics.registry.get_sample_value(name, names | labels)
+from tests.engine.reader.memory_server import (
+    MINUTE,
+    QUERY,
+    START,
+    Server,
+    expected,
+    minutes,
+    n_steps,
+    read,
+    reader_of,
+    sample,
+    whole,
+)
 
 
 def test_a_request_has_all_parameters() -> None:
@@ -201,172 +121,6 @@ def test_many_series_make_small_pieces_also_on_the_next_read(monkeypatch: pytest
     assert [n_steps(a) for a in server.asked] == [20, 20]
 
 
-def refuse(text: str, above: int, server: Server, status: int = 422) -> Handler:
-    def handle(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        if n_steps(params) > above:
-            return httpx.Response(status, json={"status": "error", "errorType": "422", "error": text})
-        return server.matrix(params)
-
-    return handle
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "cannot select more than -search.maxSamplesPerQuery=100 samples",
-        "timeout exceeded during query execution: 30.000 seconds",
-        "too many points for the given step=60: 16; cannot exceed -search.maxPointsPerTimeseries=13",
-    ],
-)
-def test_a_piece_too_large_for_the_server_is_cut_with_one_warning(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    server = Server()
-    server.fault = refuse(text, 3, server)
-    window = minutes(64)
-    with caplog.at_level(logging.WARNING, "reader.vm"):
-        pieces = read(reader_of(server), window)
-    assert np.array_equal(whole(pieces), expected(2, window))
-    assert np.array_equal(np.concatenate([p.timestamps_ms() for p, _ in pieces]), window.timestamps_ms())
-    assert len([r for r in caplog.records if "smaller pieces" in r.message]) == 1
-
-
-def test_one_step_that_is_too_much_is_an_error() -> None:
-    server = Server()
-    server.fault = refuse("cannot select more than -search.maxSamplesPerQuery=1 samples", 0, server)
-    metrics = Metrics()
-    with pytest.raises(ReadError, match="cannot select more than") as caught:
-        read(reader_of(server, metrics), minutes(16))
-    assert caught.value.code == "422"
-    assert [n_steps(a) for a in server.asked] == [16, 8, 4, 2, 1]
-    assert sample(metrics, "vmanomaly_reader_responses_total", code="422") == 5
-
-
-def test_pieces_before_a_failure_are_good() -> None:
-    server = Server()
-
-    def handle(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        if float(params["start"][0]) * 1000 > START:
-            return httpx.Response(400, text="no")
-        return server.matrix(params)
-
-    server.fault = handle
-    reader = reader_of(server)
-    got = []
-    with pytest.raises(ReadError, match="status 400: no"):
-        got.extend(iter(reader.read(QUERY, minutes(30), "s")))
-    reader.close()
-    assert len(server.asked) == 2
-
-
-@pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_what_may_pass_is_tried_again(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_range, "_FIRST_DELAY_S", 0.001)
-    server = Server()
-    server.fault = lambda params, _: httpx.Response(status) if len(server.asked) < 4 else server.matrix(params)
-    metrics = Metrics()
-    pieces = read(reader_of(server, metrics), minutes(2))
-    assert np.array_equal(whole(pieces), expected(2, minutes(2)))
-    assert sample(metrics, "vmanomaly_reader_responses_total", code=str(status)) == 3
-    assert sample(metrics, "vmanomaly_reader_responses_total", code="200") == 1
-    assert sample(metrics, "vmanomaly_reader_request_duration_seconds_count") == 4
-
-
-def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_range, "_FIRST_DELAY_S", 0.001)
-    server = Server(fault=lambda *_: httpx.Response(503, text="busy"))
-    with pytest.raises(ReadError, match=r"status 503: busy \(after 6 attempts\)"):
-        read(reader_of(server), minutes(2))
-    assert len(server.asked) == 6
-
-
-def test_a_wait_longer_than_the_budget_is_not_begun() -> None:
-    server = Server(fault=lambda *_: httpx.Response(429, headers={"Retry-After": "20"}))
-    with pytest.raises(ReadError, match="after 1 attempts"):
-        read(reader_of(server, fetch_timeout="5s"), minutes(2))
-
-
-@pytest.mark.parametrize(
-    ("status", "text"), [(400, "unsupported path requested"), (401, ""), (404, "x"), (422, "unknown func")]
-)
-def test_other_refusals_fail_at_once(status: int, text: str) -> None:
-    server = Server(fault=lambda *_: httpx.Response(status, text=text))
-    with pytest.raises(
-        ReadError, match=f"Error querying http://db:8428/api/v1/query_range for 'q' with .*{text}"
-    ) as caught:
-        read(reader_of(server), minutes(2))
-    assert caught.value.code == str(status)
-    assert len(server.asked) == 1
-
-
-def test_no_secret_is_in_an_error() -> None:
-    body = 'cannot authorize "Basic dTpzM2NyM3Q=" or s3cr3t'
-    server = Server(fault=lambda *_: httpx.Response(400, text=body))
-    with pytest.raises(ReadError) as caught:
-        read(reader_of(server, user="u", password="s3cr3t"), minutes(1))
-    assert "s3cr3t" not in str(caught.value)
-    assert "dTpzM2NyM3Q" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (httpx.Response(200, html="<html>Sign in</html>"), "text/html"),
-        (httpx.Response(200, text=""), "expected JSON"),
-        (httpx.Response(200, json={"status": "error", "error": "odd"}), "odd"),
-        (httpx.Response(200, json={"status": "success", "data": {"resultType": "vector", "result": []}}), "vector"),
-        (httpx.Response(200, text='{"status":"success","data":{"resultType":"matrix"'), "not an answer"),
-        (httpx.Response(302, headers={"Location": "http://a:b@x/"}), r"redirect to http://\*\*\*@x/"),
-    ],
-)
-def test_answers_that_are_no_matrix_are_errors_and_nothing_is_counted_as_received(
-    answer: httpx.Response, words: str
-) -> None:
-    metrics = Metrics()
-    with pytest.raises(ReadError, match=words):
-        read(reader_of(Server(fault=lambda *_: answer), metrics), minutes(1))
-    assert sample(metrics, "vmanomaly_reader_responses_total", code=str(answer.status_code)) == 1
-    assert sample(metrics, "vmanomaly_reader_timeseries_received_total") == 0
-    assert sample(metrics, "vmanomaly_reader_datapoints_received_total") == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (httpx.ConnectError("[Errno 111] Connection refused"), "connection_error"),
-        (httpx.RemoteProtocolError("Server disconnected"), "connection_error"),
-        (httpx.ConnectTimeout(""), "timeout"),
-        (httpx.DecodingError("incorrect header check"), "io_error"),
-    ],
-)
-def test_failures_without_an_answer_have_their_codes(
-    error: httpx.HTTPError, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(query_range, "_FIRST_DELAY_S", 0.001)
-
-    def handle(*_: Any) -> httpx.Response:
-        raise error
-
-    metrics = Metrics()
-    with pytest.raises(ReadError) as caught:
-        read(reader_of(Server(fault=handle), metrics), minutes(1))
-    assert caught.value.code == code
-    assert sample(metrics, "vmanomaly_reader_responses_total", code=code) >= 1  # type: ignore[operator]
-
-
-def test_our_own_time_out_asks_for_less(caplog: pytest.LogCaptureFixture) -> None:
-    server = Server()
-
-    def handle(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        if n_steps(params) > 4:
-            raise httpx.ReadTimeout("", request=request)
-        return server.matrix(params)
-
-    server.fault = handle
-    pieces = read(reader_of(server), minutes(12))
-    assert [n_steps(a) for a in server.asked] == [12, 3, 3, 3, 3]
-    assert np.array_equal(whole(pieces), expected(2, minutes(12)))
-    assert "no whole answer within 30 s" in caplog.text
-
-
 def test_success_counts_what_came() -> None:
     metrics = Metrics()
     server = Server()
@@ -377,13 +131,6 @@ def test_success_counts_what_came() -> None:
     assert sample(metrics, "vmanomaly_reader_response_parsing_seconds_count", step="json") == 1
     assert sample(metrics, "vmanomaly_reader_processing_tasks_queued") == 0
     assert sample(metrics, "vmanomaly_reader_duplicate_series_total") == 0
-
-
-def test_the_counter_of_good_answers_exists_before_the_first() -> None:
-    metrics = Metrics()
-    with pytest.raises(ReadError):
-        read(reader_of(Server(fault=lambda *_: httpx.Response(400)), metrics), minutes(1))
-    assert sample(metrics, "vmanomaly_reader_responses_total", code="200") == 0
 
 
 def test_series_that_come_twice_are_counted() -> None:
@@ -406,12 +153,6 @@ def test_an_empty_window_asks_nothing() -> None:
     server = Server()
     assert read(reader_of(server), Window(START, START - MINUTE, MINUTE)) == []
     assert server.asked == []
-
-
-def test_a_partial_answer_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    body = {"status": "success", "isPartial": True, "data": {"resultType": "matrix", "result": []}}
-    read(reader_of(Server(fault=lambda *_: httpx.Response(200, json=body))), minutes(1))
-    assert "partial" in caplog.text
 
 
 TENANTS = {"queries": {"q": {"expr": "m"}, "r": {"expr": "m", "tenant_id": "3:4"}}, "tenant_id": "1"}
@@ -472,40 +213,6 @@ def test_a_reading_given_up_half_way_leaves_nothing_waiting() -> None:
     reader._executor.shutdown(wait=True)
     assert sample(metrics, "vmanomaly_reader_processing_tasks_queued") == 0
     reader.close()
-
-
-def test_the_probe_learns_the_servers_limit() -> None:
-    server = Server()
-
-    def handle(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/flags":
-            return httpx.Response(200, text='-search.maxPointsPerTimeseries="50"\n')
-        return server.matrix(params)
-
-    server.fault = handle
-    reader = reader_of(server)
-    reader.probe()
-    assert server.asked[0]["query"] == ["_vmanomaly_healthcheck"]
-    server.asked.clear()
-    read(reader, minutes(100))
-    assert [n_steps(a) for a in server.asked] == [16, 40, 40, 4]
-
-
-def test_a_failed_probe_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    reader = reader_of(Server(fault=lambda *_: httpx.Response(401, text="no")))
-    reader.probe()
-    reader.close()
-    assert [r.levelname for r in caplog.records if r.name == "reader.vm"] == ["WARNING"]
-    assert "does not answer queries: status 401: no" in caplog.text
-
-
-def test_a_body_over_the_bound_is_asked_for_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server()
-    monkeypatch.setattr(query_range, "MAX_BODY_BYTES", len(server.matrix(
-        {"start": ["1700000040"], "end": ["1700000340"], "step": ["60"]}).content))  # fmt: skip
-    pieces = read(reader_of(server), minutes(16))
-    assert np.array_equal(whole(pieces), expected(2, minutes(16)))
-    assert [n_steps(a) for a in server.asked] == [16, 8, 4, 4, 4, 4]
 
 
 def test_infinite_values_come_through() -> None:

@@ -18,7 +18,7 @@ from engine.frame import Query, Window
 from engine.metrics import Metrics
 from engine.reader import query_range
 from engine.reader.vm import VmReader
-from tests.engine.reader.test_vm import MINUTE, START, settings_of
+from tests.engine.reader.memory_server import MINUTE, START, settings_of
 
 QUERY = Query("q", "m", MINUTE)
 ONE = Window(START, START, MINUTE)
