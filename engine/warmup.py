@@ -5,6 +5,7 @@ Run: python -m engine.warmup
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -27,8 +28,9 @@ def warm_up() -> int:
     window = Window(0, (_N_STEPS - 1) * _STEP_MS, _STEP_MS)
     times = window.timestamps_ms() // 1000
     values = 10 + np.sin(times / 86_400)
-    points = ",".join(f'[{t},"{v}"]' for t, v in zip(times.tolist(), values.tolist(), strict=True))
-    body = '{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[%s]}]}}' % points
+    points = [[t, str(v)] for t, v in zip(times.tolist(), values.tolist(), strict=True)]
+    result = [{"metric": {"a": "b"}, "values": points}]
+    body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}, separators=(",", ":"))
     table, pool, query = SeriesTable(), Pool(1), Query("warmup", "", _STEP_MS)
     frame = pack(Decoder(table).decode(body.encode()).samples, window)
     encoder = Encoder(METRIC_FORMAT, "", 1 << 20, 1000)
