@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import re
@@ -188,6 +189,14 @@ def _tls(connection: ConnectionKeys) -> ssl.SSLContext:
             files = f"{connection.tls_cert_file}, {connection.tls_key_file}"
             raise StartError(f"tls_cert_file, tls_key_file: {files}: {err.strerror or err}") from err
     return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, where compression costs more than it saves."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def error_code(error: BaseException) -> str:

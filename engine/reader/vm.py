@@ -114,6 +114,9 @@ class VmReader:
         self._endpoint = RangeEndpoint(settings, n_workers, transport)
         self._executor = ThreadPoolExecutor(n_workers, thread_name_prefix="fetch")
         self._max_points = BUILT_IN_MAX_POINTS
+        self._refused_above: int | None = (
+            None  # as a refusal said; a configured limit above it would cost one each time
+        )
         self._sources: dict[str, _Source] = {}
         self._meters: dict[tuple[str, str], _Meters] = {}
         self._lock = threading.Lock()
@@ -218,6 +221,8 @@ class VmReader:
         """The most points of one series to ask for at once."""
         server = max(1, self._max_points - _SAFETY_POINTS)
         limit = query.max_points_per_query or self._settings.max_points_per_query or server
+        if self._refused_above is not None:
+            limit = min(limit, max(1, self._refused_above - _SAFETY_POINTS))
         if window.n_steps > limit:
             log.warning(
                 'Query "%s" from %d to %d with step %s s may exceed max datapoints per timeseries (%d): it is cut',
@@ -228,7 +233,7 @@ class VmReader:
     def _shrink(self, pieces: Pieces, piece: Window, err: TooMuchError) -> None:
         """Go on with smaller pieces, or raise the error of a piece that cannot be smaller."""
         if err.limit is not None:
-            self._max_points = min(self._max_points, err.limit)
+            self._refused_above = err.limit
         # Our own time-out has cost its full length: fewer of these than of the server's prompt refusals.
         divisor = 4 if err.took_too_long else 2
         is_first = not pieces.has_shrunk

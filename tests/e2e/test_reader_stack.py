@@ -191,6 +191,18 @@ def test_infinite_values_empty_results_and_bad_queries(stack: Stack) -> None:
     assert caught.value.code == "400"
 
 
+def test_compressed_answers_are_the_same(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = yesterday()
+    values = np.random.default_rng(8).normal(size=(20, 60))
+    store(stack, "packed", values, start)
+    window = Window(start, start + 59 * MINUTE, MINUTE)
+    plain = read(stack.vm, "packed", window)
+    monkeypatch.setattr("engine.reader.query_range.is_loopback", lambda host: False)
+    packed = read(stack.vm, "packed", window)
+    assert len(plain) == 20
+    assert all(np.array_equal(packed[n], plain[n]) for n in plain)
+
+
 def test_extra_filters_narrow_every_selector(stack: Stack) -> None:
     start = yesterday()
     store(stack, "filtered", np.arange(30.0).reshape(3, 10), start)

@@ -40,7 +40,13 @@ def test_a_request_has_all_parameters() -> None:
         "extra_filters[]": ['{env="a"}', '{env="b"}'], "timeout": ["7s"],
     }]  # fmt: skip
     assert server.requests[0].method == "GET"
-    assert "gzip" in server.requests[0].headers["Accept-Encoding"]
+    assert server.requests[0].headers["Accept-Encoding"] == "gzip"
+
+
+def test_answers_from_the_same_machine_are_not_compressed() -> None:
+    server = Server()
+    read(reader_of(server, datasource_url="http://127.0.0.1:8428"), minutes(1))
+    assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
 def test_arguments_of_the_base_url_are_sent_and_not_shown() -> None:

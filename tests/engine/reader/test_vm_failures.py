@@ -46,6 +46,18 @@ def test_a_piece_too_large_for_the_server_is_cut_with_one_warning(text: str, cap
     assert len([r for r in caplog.records if "smaller pieces" in r.message]) == 1
 
 
+def test_a_limit_that_the_server_named_is_kept_to() -> None:
+    server = Server()
+    text = "too many points for the given step=60: 99; cannot exceed -search.maxPointsPerTimeseries=50"
+    server.fault = refuse(text, 50, server)
+    reader = reader_of(server, max_points_per_query=1000)
+    list(reader.read(QUERY, minutes(100), "s"))
+    assert max(n_steps(a) for a in server.asked) > 50
+    server.asked.clear()
+    read(reader, minutes(100))
+    assert [n_steps(a) for a in server.asked] == [40, 40, 20]
+
+
 def test_one_step_that_is_too_much_is_an_error() -> None:
     server = Server()
     server.fault = refuse("cannot select more than -search.maxSamplesPerQuery=1 samples", 0, server)
