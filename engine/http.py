@@ -12,6 +12,8 @@ import ssl
 import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,7 @@ log = logging.getLogger("http")
 
 # VictoriaMetrics closes connections that were idle for 60 s, just when a one-minute cycle would use them again.
 KEEPALIVE_S = 30.0
+_LONGEST_RETRY_AFTER_S = 60.0
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[^\s\"',;]+")
@@ -230,3 +233,15 @@ def redact(text: str) -> str:
     text = _USERINFO.sub("***@", text)
     text = _CREDENTIAL.sub(r"\1 ***", text)
     return _PARAMETER.sub(r"\1***", text)
+
+
+def retry_after_s(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date, at most a minute; 0 for none."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_S)  # in this order "nan" is no wait

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from engine.errors import ReadError
-from engine.http import redact
+from engine.http import redact, retry_after_s
 
 _SHOWN_CHARS = 500
-_LONGEST_RETRY_AFTER_S = 30.0
 
 # Texts of VictoriaMetrics 1.79 to 1.130 and Prometheus 2 and 3.
 _TOO_MUCH = re.compile(
@@ -83,15 +80,3 @@ def points_limit(text: str) -> int | None:
     """Points per series that the server says it allows."""
     match = _LIMIT.search(text)
     return int((match[1] or match[2]).replace(",", "")) if match else None
-
-
-def retry_after_s(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date, bounded; 0 for none."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return 0.0
-    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_S)  # in this order "nan" is no wait

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import ipaddress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 import msgspec
 
 from engine.errors import StartError, WriteError
-from engine.http import client, error_code, explain, redact
+from engine.http import client, error_code, explain, is_loopback, redact, retry_after_s
 from engine.writer.settings import VmWriterSettings
 
 # Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
 # the time of a write. docs/writing.md has the measurement.
 GZIP_MIN_BYTES = 16 << 10
-_LONGEST_RETRY_AFTER_S = 60.0
 _SHOWN = 200
 
 
@@ -47,7 +43,7 @@ class ImportEndpoint:
     def __init__(self, settings: VmWriterSettings) -> None:
         self._settings = _with_credentials_apart(settings)
         self._url = import_url(settings)
-        self._is_remote = not _is_loopback(self._url.host)
+        self._is_remote = not is_loopback(self._url.host)
         self._client = self._connect()
         self.shown_url = str(self._url.copy_with(query=None))
 
@@ -91,7 +87,7 @@ class ImportEndpoint:
         # Secrets first: a cut one would not be found.
         message = f"{self.shown_url} answered {status}: {self._without_secrets(_reason(answer))[:_SHOWN]}"
         if status in (408, 429) or status >= 500:
-            return TemporaryWriteError(message, str(status), _retry_after_s(answer.headers.get("Retry-After", "")))
+            return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
         return WriteError(message, str(status), retryable=False)
 
     def _without_secrets(self, text: str) -> str:
@@ -117,22 +113,3 @@ def _reason(answer: httpx.Response) -> str:
     if answer.status_code == 413:
         return "the body is too long for the server, writer.batch_max_bytes bounds it"
     return redact(" ".join(answer.text.split())) or answer.reason_phrase
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _retry_after_s(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 for none."""
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return 0.0
-    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_S)  # in this order "nan" is no wait

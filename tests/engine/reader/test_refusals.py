@@ -9,7 +9,8 @@ from email.utils import format_datetime
 import pytest
 
 from engine.errors import ReadError
-from engine.reader.refusals import TemporaryReadError, TooMuchError, refusal, retry_after_s
+from engine.http import retry_after_s
+from engine.reader.refusals import TemporaryReadError, TooMuchError, refusal
 
 
 def json_error(text: str) -> bytes:
@@ -78,7 +79,7 @@ def test_a_redirect_names_its_target_without_credentials() -> None:
 def test_retry_after_is_seconds_or_a_date_and_bounded() -> None:
     assert retry_after_s("10") == 10
     assert retry_after_s("1.5") == 1.5
-    assert retry_after_s("86400") == 30
+    assert retry_after_s("86400") == 60
     assert [retry_after_s(text) for text in ("", "soon", "-3", "nan")] == [0, 0, 0, 0]
     soon = retry_after_s(format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True))
     assert 5 < soon <= 9
