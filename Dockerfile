@@ -7,7 +7,6 @@ ARG PYTHON_IMAGE=python:3.12-slim
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 \
-    PIP_NO_COMPILE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
     VENV=/opt/engine/venv
@@ -15,7 +14,7 @@ ENV PIP_NO_CACHE_DIR=1 \
 # What changes rarely comes first: a change of our code installs nothing again.
 COPY requirements.lock ./
 RUN python -m venv --without-pip $VENV \
-    && python -m pip --python $VENV/bin/python install -q --require-hashes -r requirements.lock \
+    && python -m pip --python $VENV/bin/python install -q --no-compile --require-hashes -r requirements.lock \
     && find $VENV -type d -name tests -prune -exec rm -rf {} +
 
 COPY pyproject.toml README.md LICENSE ./
@@ -25,7 +24,7 @@ COPY engine ./engine
 # Plotly's thousand classes have none: reports take only its script.
 # Kernels are compiled for this machine's CPU; on another model the first start compiles its own. numba writes
 # its cache for one user's eyes, and the service runs as another one.
-RUN python -m pip --python $VENV/bin/python install -q --no-deps . \
+RUN python -m pip --python $VENV/bin/python install -q --no-compile --no-deps . \
     && $VENV/bin/python -m compileall -q --invalidation-mode unchecked-hash -x 'plotly/(graph_objs|validators)/' $VENV/lib \
     && mkdir /opt/engine/kernels \
     && ENGINE_KERNEL_CACHE=/opt/engine/kernels $VENV/bin/python -m engine.warmup \
