@@ -36,8 +36,11 @@ check: .venv/.dev ## lint, format, types, architecture
 e2e: .venv/.dev ## the tests against real services; needs ENGINE_TEST_STACK
 	@$(BIN)/pytest -m e2e
 
-bench: .venv/.dev ## the speed of a tick, from request to last write
-	@$(BIN)/python -m benchmarks.tick
+bench: .venv/.dev ## speeds; with URL=http://127.0.0.1:8428 also of a whole tick against that VictoriaMetrics
+	@$(BIN)/python -m benchmarks.decode
+	@$(BIN)/python -m benchmarks.encode
+	@$(BIN)/python -m benchmarks.zscore
+	@if [ -n "$(URL)" ]; then $(BIN)/python -m benchmarks.tick --datasource-url "$(URL)"; fi
 
 format: .venv/.dev ## format the code and fix what a linter can fix
 	@$(BIN)/ruff check --fix

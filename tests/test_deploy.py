@@ -249,3 +249,12 @@ def test_vmalert_and_alertmanager_accept_their_files() -> None:
     ):  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is missing")
+def test_compose_accepts_its_file() -> None:
+    command = [str(shutil.which("docker-compose")), "-f", str(DEPLOY / "docker-compose.yml"), "config"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load(done.stdout)["services"]) == set(COMPOSE["services"])
