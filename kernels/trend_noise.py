@@ -15,13 +15,13 @@ import numpy as np
 
 from kernels._jit import F64, kernel
 
-# Grid of the table: quarter octaves of the expected number of bends and of the bends' size over the noise's.
-_RATE_FIRST, _RATE_LAST = -13, 6
-_RATIO_FIRST, _RATIO_LAST = -7, 13
-_PER_OCTAVE = 4
+# Grid of the table, by powers of two: the expected number of bends, and the bends' size over the noise's. Where bends
+# are large and the level is about the probability of none, the half-width rises steeply with their number.
+_RATE_FIRST, _RATE_LAST, _RATES_PER_OCTAVE = -10, 6, 6
+_RATIO_FIRST, _RATIO_LAST, _RATIOS_PER_OCTAVE = -5, 13, 2
 
-_LATTICE = 1 << 14
-_LATTICE_STEP = 0.02
+_LATTICE = 1 << 15
+_LATTICE_STEP = 0.005
 _BINS = 160
 
 
@@ -50,11 +50,12 @@ def deviation_table(level: float) -> F64:
 
     Notes
     -----
-    A fifth of a second; the same on every call. Within 1 % of direct simulation.
+    A tenth of a second; the same on every call. Within 1 % of a simulation, but for bends that are a hundred times the
+    noise and about as rare as what the level leaves out.
     """
     transform = np.fft.rfft(_jump_variances())
-    rates = 2.0 ** np.arange(_RATE_FIRST, _RATE_LAST + 1e-9, 1 / _PER_OCTAVE)
-    ratios = 2.0 ** np.arange(_RATIO_FIRST, _RATIO_LAST + 1e-9, 1 / _PER_OCTAVE)
+    rates = 2.0 ** np.arange(_RATE_FIRST, _RATE_LAST + 1e-9, 1 / _RATES_PER_OCTAVE)
+    ratios = 2.0 ** np.arange(_RATIO_FIRST, _RATIO_LAST + 1e-9, 1 / _RATIOS_PER_OCTAVE)
     variances = np.arange(_LATTICE) * _LATTICE_STEP
     bins = np.minimum(_BINS * np.log1p(variances) / math.log1p(variances[-1]), _BINS - 1).astype(np.int64)
     bins[0], bins[1:] = 0, bins[1:] + 1
@@ -71,20 +72,25 @@ def deviation_table(level: float) -> F64:
 def _half_widths(level: float, weights: F64, variances: F64, ratios: F64, out: F64) -> None:
     """For each ratio the logarithm of the half-width of a mixture of normals, over a normal's of the same variance."""
     target = normal_quantile(level)
+    before = 1.0
     for j in range(ratios.size):
         square = ratios[j] * ratios[j]
         spread = math.sqrt(1.0 + square * (weights * variances).sum())
-        low, high = math.log(target) - 1e-9, math.log(100.0 * target * spread)
-        for _ in range(45):
-            middle = 0.5 * (low + high)
-            inside = 0.0
+        # Newton's steps on the concave probability of what lies inside: from below they never pass the solution.
+        width = target if j == 0 else target * math.exp(out[j - 1]) * before
+        for _ in range(60):
+            inside, density = 0.0, 0.0
             for i in range(weights.size):
-                inside += weights[i] * math.erf(math.exp(middle) / math.sqrt(2.0 * (1.0 + square * variances[i])))
-            if inside < level:
-                low = middle
-            else:
-                high = middle
-        out[j] = 0.5 * (low + high) - math.log(target * spread)
+                scale = math.sqrt(2.0 * (1.0 + square * variances[i]))
+                x = width / scale
+                inside += weights[i] * math.erf(x)
+                density += weights[i] * math.exp(-x * x) / scale
+            step = (level - inside) * 0.5 * math.sqrt(math.pi) / density
+            width += step
+            if step < 1e-6 * width:
+                break
+        out[j] = math.log(width / (target * spread))
+        before = spread
 
 
 @kernel
@@ -109,8 +115,8 @@ def deviation(rate: float, ratio: float, table: F64) -> float:
     rate : expected number of bends. ratio : their mean size times the elapsed time, over the noise's deviation.
     """
     spread = math.sqrt(1.0 + ratio * ratio * rate * (2.0 / 3.0))
-    x = min(max((math.log2(max(rate, 1e-300)) - _RATE_FIRST) * _PER_OCTAVE, 0.0), table.shape[0] - 1.000001)
-    y = min(max((math.log2(max(ratio, 1e-300)) - _RATIO_FIRST) * _PER_OCTAVE, 0.0), table.shape[1] - 1.000001)
+    x = min(max((math.log2(max(rate, 1e-300)) - _RATE_FIRST) * _RATES_PER_OCTAVE, 0.0), table.shape[0] - 1.000001)
+    y = min(max((math.log2(max(ratio, 1e-300)) - _RATIO_FIRST) * _RATIOS_PER_OCTAVE, 0.0), table.shape[1] - 1.000001)
     i, j = int(x), int(y)
     a, b = x - i, y - j
     low = (1.0 - b) * table[i, j] + b * table[i, j + 1]

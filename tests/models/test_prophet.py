@@ -24,7 +24,7 @@ HEAD = json.loads((GOLDEN / "cases.json").read_text())
 HOUR, DAY = 3_600_000, 86_400_000
 START = HEAD["start_ms"]
 # In deviations of the residuals, over the fit and over the day ahead. The package's optimiser, made for smooth
-# functions, stops early at the kinks of its priors: for logistic growth its log posterior is 7.5 below the optimum here.
+# functions, stops early at the kinks of its priors: for logistic growth its log posterior is 7.5 below the optimum.
 TOLERANCES = {"logistic": (0.15, 0.15)}
 
 
@@ -70,7 +70,7 @@ def test_predictions_equal_the_package(number: int) -> None:
 
 
 def test_rows_can_be_cut_anywhere() -> None:
-    y = series(130)
+    y = series(130, 4)
     y[3, 40:90] = np.nan
     y[70, :50] = np.nan
     model, whole = Prophet(), frame(y)
@@ -234,7 +234,7 @@ def test_rising_values_and_scaling_leave_the_relative_band_alone() -> None:
 def test_pool_and_state_bytes_change_nothing() -> None:
     from engine.models import base
 
-    fitted, model, pool = frame(series(200)), Prophet(args={"interval_width": 0.98}), Pool(2)
+    fitted, model, pool = frame(series(200, 3)), Prophet(args={"interval_width": 0.98}), Pool(2)
     state = base.fit(model, [fitted.rows(0, 77), fitted.rows(77, 200)], pool)
     one = model.fit_rows(fitted)
     for name, column in one.columns.items():
