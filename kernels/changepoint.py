@@ -176,7 +176,7 @@ def fit_changepoints(
     given : (G,) times of changepoints, rising; empty places N_CHANGEPOINTS of them.
     scalars : (S, 9), changepoints, changes : (S, C), coefficients : (S, K), all zero, filled. Changepoints are in the
         row's scaled time, C = max(G, N_CHANGEPOINTS), unused ones are past its end. A row that could not be fitted
-        (fewer than two points, a cap not above its floor) keeps N_POINTS = 0.
+        (fewer than two points, a cap not above its floor, values beyond what doubles can square) keeps N_POINTS = 0.
 
     Notes
     -----
@@ -236,6 +236,9 @@ def fit_changepoints(
                 gram[:] = shared
             variance = _fit_linear(where, starts, cps, features, columns, is_factor, enabled, tau, points, vectors,
                                    gram, table, active)  # fmt: skip
+        if not (math.isfinite(variance) and math.isfinite(theta.sum())):
+            scalars[i, N_POINTS] = 0.0
+            continue
         scalars[i, SLOPE], scalars[i, OFFSET], scalars[i, SIGMA] = theta[0], theta[1], math.sqrt(variance)
         coefficients[i] = theta[2 : 2 + n_features]
         changes[i] = theta[2 + n_features :]

@@ -189,6 +189,17 @@ def test_rows_without_two_points_are_not_fitted() -> None:
     assert fit(np.empty((0, DAYS.size)))["scalars"].shape[0] == 0
 
 
+def test_rows_beyond_arithmetic_are_not_fitted() -> None:
+    y = rows(3)
+    y[0] *= 1e-302
+    y[1] += 100.0
+    found = fit(y, growth="logistic", cap=60.0)["scalars"]
+    assert_array_equal(found[:, row.N_POINTS], [0, DAYS.size, DAYS.size])
+    assert (
+        (fit(y, growth="logistic", cap=60.0, minmax=True)["scalars"][1, row.N_POINTS]) == 0
+    )  # the cap below its floor
+
+
 def test_rows_do_not_interact_and_order_does_not_count() -> None:
     y = rows(6)
     y[1, 50:70] = np.nan
