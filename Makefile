@@ -30,7 +30,7 @@ check: .venv/.dev ## lint, format, types, architecture
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest -q tests/test_architecture.py
 
 e2e: .venv/.dev ## the tests against real services; needs ENGINE_TEST_STACK
