@@ -189,6 +189,7 @@ def test_rows_without_two_points_are_not_fitted() -> None:
     assert fit(np.empty((0, DAYS.size)))["scalars"].shape[0] == 0
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # without the JIT numpy tells of the overflow provoked here
 def test_rows_beyond_arithmetic_are_not_fitted() -> None:
     y = rows(3)
     y[0] *= 1e-302
