@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import EngineError, ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
-from engine.frame import Query, Window, align_down, pack
+from engine.frame import Frame, Query, Samples, Window, align_down, pack
 from engine.group import Group
 from engine.metrics import Metrics
 from engine.pool import Pool
@@ -121,7 +121,7 @@ class Unit:
         for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
             if self._is_stopping():
                 raise ReadError("stopped before the window was read", "io_error")
-            frame = pack(samples, piece, self.query.tz)
+            frame = self._place(samples, piece)
             tally.add(frame)
             if store is not None:
                 store.add(frame)
@@ -151,7 +151,7 @@ class Unit:
         idle = set(self.groups)
         n_points = 0
         for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
-            frame = pack(samples, piece, self.query.tz)
+            frame = self._place(samples, piece)
             if frame.series.size == 0:
                 continue
             n_points += int(np.isfinite(frame.values).sum(axis=1).max())
@@ -172,6 +172,12 @@ class Unit:
             for group in idle:
                 self._metrics.skipped.labels(stage="infer", **group.names).inc()
         return n_points
+
+    def _place(self, samples: Samples, piece: Window) -> Frame:
+        started = time.perf_counter()
+        frame = pack(samples, piece, self.query.tz)
+        self._reader.placed(self.query, self._scheduler_alias, time.perf_counter() - started)
+        return frame
 
     def _unseen_from(self, at_ms: int) -> int:
         """Data time from which an inference reads: after the last point of the slowest live series, within bounds."""

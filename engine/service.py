@@ -57,7 +57,7 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
         from engine.reader.vm import VmReader
 
         reader = VmReader(settings, metrics, config.preset)
-        reader.probe()
+        _in_background(reader.probe)
         return reader
     if isinstance(settings, LocalReaderSettings):
         from engine.reader.local import LocalReader
@@ -75,7 +75,7 @@ def make_writer(config: Config, metrics: Metrics) -> Writer:
         from engine.writer.vm import VmWriter
 
         writer = VmWriter(settings, metrics)
-        writer.probe()
+        _in_background(writer.probe)
         return writer
     if isinstance(settings, LocalWriterSettings):
         from engine.writer.local import LocalWriter
@@ -84,6 +84,11 @@ def make_writer(config: Config, metrics: Metrics) -> Writer:
     from engine.writer.noop import NoopWriter
 
     return NoopWriter()
+
+
+def _in_background(probe: Callable[[], None]) -> None:
+    """Run a probe beside the start: a database that hangs must not hold up /health, the first fit or a stop."""
+    threading.Thread(target=probe, name="probe", daemon=True).start()
 
 
 def make_tasks(

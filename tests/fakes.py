@@ -43,6 +43,9 @@ class MemoryReader:
             times = np.array([t for t, _ in flat], dtype=np.int64)
             yield piece, Samples(series, indptr, times, np.array([v for _, v in flat], dtype=np.float64))
 
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        return
+
     def close(self) -> None:
         return
 

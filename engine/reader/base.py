@@ -22,5 +22,8 @@ class Reader(Protocol):
         ReadError : a piece could not be read; pieces before it were good.
         """
 
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        """Observe how long a piece's samples took to be placed on the grid."""
+
     def close(self) -> None:
         """Release connections; reads that run fail."""

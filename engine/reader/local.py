@@ -78,11 +78,15 @@ class LocalReader:
             columns = self._counted(query, labels, partial(_fetch, query=query, window=piece))
             start = time.perf_counter()
             samples = _to_samples(columns, self.table(query))
-            self._metrics.parse_seconds.labels(*labels, "df").observe(time.perf_counter() - start)
+            self._metrics.parse_seconds.labels(*labels, "json").observe(time.perf_counter() - start)
             self._metrics.read_series.labels(*labels).inc(samples.series.size)
             self._metrics.read_points.labels(*labels).inc(samples.n_points)
             self._metrics.read_bytes.labels(*labels).inc(samples.timestamps_ms.nbytes + samples.values.nbytes)
             yield piece, samples
+
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        labels = (self._url, query.alias, scheduler_alias, self._preset)
+        self._metrics.parse_seconds.labels(*labels, "df").observe(seconds)
 
     def close(self) -> None:
         """End reads that run; they fail."""

@@ -24,5 +24,8 @@ class NoopReader:
         none = np.empty(0, dtype=np.int64)
         yield window, Samples(none, np.zeros(1, dtype=np.int64), none, np.empty(0))
 
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        """Nothing is measured."""
+
     def close(self) -> None:
         """Nothing is open."""

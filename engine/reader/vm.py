@@ -74,6 +74,7 @@ class _Meters:
         self._seconds = metrics.read_seconds.labels(**labels)
         self.n_bytes = metrics.read_bytes.labels(**labels)
         self.parse_seconds = metrics.parse_seconds.labels(**labels, step="json")
+        self.place_seconds = metrics.parse_seconds.labels(**labels, step="df")
         self.n_series = metrics.read_series.labels(**labels)
         self.n_points = metrics.read_points.labels(**labels)
         self.n_duplicates = metrics.read_duplicates.labels(**labels)
@@ -164,6 +165,9 @@ class VmReader:
             return
         self._max_points = limit
         log.debug("Max points per timeseries set as %d", limit)
+
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        self._meters_of(query, scheduler_alias).place_seconds.observe(seconds)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

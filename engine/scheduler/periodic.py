@@ -43,8 +43,13 @@ class Task:
     n_failures: int = 0
 
 
-def run_job(task: Task, job: Job, clock: Callable[[], int] = now_ms) -> None:
-    """Run one job to its end and book it; a failure is logged and booked, never raised."""
+def run_job(
+    task: Task, job: Job, clock: Callable[[], int] = now_ms, is_stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Run one job to its end and book it; a failure is logged and booked, never raised.
+
+    What a stop cut short is no failure.
+    """
     progress, query = task.progress, task.unit.query
     try:
         if job.kind == "fit":
@@ -56,6 +61,8 @@ def run_job(task: Task, job: Job, clock: Callable[[], int] = now_ms) -> None:
             progress.infer_retry_ms = None
         task.n_failures = 0
     except Exception as err:  # the loop must outlive whatever a job does
+        if is_stopping():
+            return
         expected = isinstance(err, EngineError)
         wait_ms = min(_RETRY_FIRST_MS << min(task.n_failures, 6), _RETRY_LAST_MS, task.unit.limits.infer_every_ms)
         task.n_failures += 1
@@ -187,7 +194,7 @@ class PeriodicScheduler:
 
     def _job(self, task: Task, job: Job) -> None:
         if not self._stopping.is_set():
-            run_job(task, job, self._clock)
+            run_job(task, job, self._clock, self._stopping.is_set)
         end_job(task, job)
         self._after_job()
         self._wake.set()
