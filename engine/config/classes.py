@@ -56,7 +56,12 @@ _MODELS = (
         ("model.online.OnlineZscoreModel",),
         ("zscore", "model.zscore.ZscoreModel"),
     ),
-    ClassEntry("mad_online", f"{_PLANNED}:OnlineMad", ("model.online.OnlineMADModel",), ("mad", "model.mad.MADModel")),
+    ClassEntry(
+        "mad_online",
+        "engine.models.mad:OnlineMad",
+        ("model.online.OnlineMADModel",),
+        ("mad", "model.mad.MADModel"),
+    ),
     ClassEntry("quantile_online", f"{_PLANNED}:OnlineQuantile", ("model.online.OnlineQuantileModel",)),
     ClassEntry(
         "rolling_quantile",

@@ -37,18 +37,6 @@ class NoopModel(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag=
     """``class: noop``: models nothing."""
 
 
-class OnlineMad(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="mad_online"):
-    """``class: mad_online`` (and `mad`): median and median absolute deviation."""
-
-    is_online: ClassVar[bool] = True
-
-    threshold: Positive = 2.5
-    compression: Compression = 100
-    min_n_samples_seen: Count = 16
-    decay: Decay = 1.0
-    history_strength: Positive = 1.0
-
-
 class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="quantile_online"):
     """``class: quantile_online``: quantiles for each part of a season."""
 

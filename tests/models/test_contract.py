@@ -43,6 +43,8 @@ CLASSES = available()
 VARIANTS: list[Any] = [pytest.param(kind(), id=alias) for alias, kind in CLASSES.items()]
 if "zscore_online" in CLASSES:
     VARIANTS.append(pytest.param(CLASSES["zscore_online"](decay=0.99, history_strength=2.0), id="zscore_online, decay"))  # type: ignore[call-arg]
+if "mad_online" in CLASSES:
+    VARIANTS.append(pytest.param(CLASSES["mad_online"](decay=0.99, history_strength=2.0), id="mad_online, decay"))  # type: ignore[call-arg]
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 
