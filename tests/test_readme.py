@@ -76,6 +76,12 @@ def test_links_lead_to_files() -> None:
             assert (path.parent / target).exists(), f"{path}: {target}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
+    assert {page for page in pages if f"]({page})" not in index} == set()
+
+
 @pytest.mark.e2e
 @needs_make
 def test_make_demo_finds_the_incidents(tmp_path: Path) -> None:
