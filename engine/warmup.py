@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,16 @@ from engine.frame import Batch, Output, Query, SeriesTable, Window, pack
 from engine.models.base import Model, fit, infer
 from engine.pool import Pool
 from engine.reader.decode import Decoder
+from engine.settings import Duration
 from engine.writer.encode import Encoder
 from engine.writer.settings import METRIC_FORMAT
 
 _STEP_MS = 3_600_000
 _N_STEPS = 24 * 21  # three weeks: all automatic seasons of Prophet
+# What a class needs, or needs to use all of its kernels.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "holtwinters": {"seasonality": Duration(86_400_000)},
+}
 
 
 def warm_up() -> int:
@@ -39,7 +45,7 @@ def warm_up() -> int:
         kind: type[Model] = MODELS.settings_type(alias)
         if not kind.is_available:
             continue
-        model = kind()
+        model = kind(**_ARGUMENTS.get(alias, {}))
         prediction, _ = infer(model, fit(model, [frame], pool), frame, pool)
         columns = score.apply(score.resolve(model, query), model.warm_up, prediction, frame)
         output = Output(frame.series, frame.timestamps_ms, score.select(model, columns))

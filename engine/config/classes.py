@@ -78,7 +78,7 @@ _MODELS = (
     ),
     ClassEntry("peer_outlier", f"{_PLANNED}:PeerOutlier", ("model.online.PeerOutlierModel",)),
     ClassEntry("prophet", "engine.models.prophet:Prophet", ("model.prophet.ProphetModel",)),
-    ClassEntry("holtwinters", f"{_PLANNED}:HoltWinters", ("model.holtwinters.HoltWinters",)),
+    ClassEntry("holtwinters", "engine.models.holtwinters:HoltWinters", ("model.holtwinters.HoltWinters",)),
     ClassEntry(
         "isolation_forest_univariate",
         f"{_PLANNED}:IsolationForest",

@@ -90,16 +90,6 @@ class SeasonalTrend(PlannedModel, frozen=True, kw_only=True, tag_field="class", 
     decay: Decay = 1.0
 
 
-class HoltWinters(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="holtwinters"):
-    """``class: holtwinters``: level, trend and season by exponential smoothing."""
-
-    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
-
-    frequency: Duration | None = None
-    seasonality: Duration | None = None
-    z_threshold: Threshold = 2.5
-
-
 class Contamination(float):
     """A share of outliers in (0, 0.5]; "auto" is 0 inside."""
 

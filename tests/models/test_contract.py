@@ -15,6 +15,7 @@ from engine.errors import ModelError
 from engine.frame import F64, Frame, Prediction, Query, State
 from engine.models.base import Model, align, fit, infer
 from engine.pool import Pool
+from engine.settings import Duration
 from tests import strategies
 from tests.strategies import START_MS
 
@@ -27,7 +28,7 @@ ONE, TWO = Pool(1), Pool(2)
 
 
 def available() -> dict[str, type[Model]]:
-    """By alias, every class that exists; arguments that have no default are not needed by any of them so far."""
+    """By alias, every class that exists."""
     types: dict[str, type[Model]] = {}
     for alias in MODELS.entries:
         try:
@@ -39,12 +40,20 @@ def available() -> dict[str, type[Model]]:
     return types
 
 
+# What a class needs to be made, or to know of the rhythm in `history`.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
+}
+
 CLASSES = available()
-VARIANTS: list[Any] = [pytest.param(kind(), id=alias) for alias, kind in CLASSES.items()]
+VARIANTS: list[Any] = [pytest.param(kind(**ARGUMENTS.get(a, {})), id=a) for a, kind in CLASSES.items()]
 if "zscore_online" in CLASSES:
     VARIANTS.append(pytest.param(CLASSES["zscore_online"](decay=0.99, history_strength=2.0), id="zscore_online, decay"))  # type: ignore[call-arg]
 if "mad_online" in CLASSES:
     VARIANTS.append(pytest.param(CLASSES["mad_online"](decay=0.99, history_strength=2.0), id="mad_online, decay"))  # type: ignore[call-arg]
+if "holtwinters" in CLASSES:
+    damped = CLASSES["holtwinters"](**ARGUMENTS["holtwinters"], args={"trend": "add", "damped_trend": True})
+    VARIANTS.append(pytest.param(damped, id="holtwinters, trend"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 
