@@ -89,9 +89,15 @@ def digest_insert(
     if at < size and mean[at] == x:
         weight[at] += unit
     else:
-        for k in range(size, at, -1):
-            mean[k], weight[k], mixed[k] = mean[k - 1], weight[k - 1], mixed[k - 1]
-        mean[at], weight[at], mixed[at] = x, unit, False
+        # Views, whose indices cannot be negative, so that each loop is one move of memory.
+        means, weights, flags = mean[at : size + 1], weight[at : size + 1], mixed[at : size + 1]
+        for k in range(means.size - 1, 0, -1):
+            means[k] = means[k - 1]
+        for k in range(weights.size - 1, 0, -1):
+            weights[k] = weights[k - 1]
+        for k in range(flags.size - 1, 0, -1):
+            flags[k] = flags[k - 1]
+        means[0], weights[0], flags[0] = x, unit, False
         size += 1
     return _tidy(mean, weight, mixed, size, total + unit, _next_unit(unit, decay))
 

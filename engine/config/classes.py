@@ -65,7 +65,7 @@ _MODELS = (
     ClassEntry("quantile_online", f"{_PLANNED}:OnlineQuantile", ("model.online.OnlineQuantileModel",)),
     ClassEntry(
         "rolling_quantile",
-        f"{_PLANNED}:RollingQuantile",
+        "engine.models.rolling_quantile:RollingQuantile",
         ("model.online.RollingQuantileModel",),
         ("model.rolling_quantile.RollingQuantileModel",),
     ),

@@ -66,18 +66,6 @@ class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class",
         return problems
 
 
-class RollingQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="rolling_quantile"):
-    """``class: rolling_quantile``: quantiles of the last `window_steps` points."""
-
-    is_online: ClassVar[bool] = True
-
-    quantile: Annotated[float, Meta(ge=0.5, le=1)]
-    window_steps: Count
-    iqr_threshold: Threshold = 0.0
-    min_n_samples_seen: Count = 16
-    decay: Decay = 1.0
-
-
 class SeasonalTrend(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="std"):
     """``class: std``: seasonal and trend decomposition."""
 

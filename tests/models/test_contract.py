@@ -43,6 +43,7 @@ def available() -> dict[str, type[Model]]:
 # What a class needs to be made, or to know of the rhythm in `history`.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
+    "rolling_quantile": {"quantile": 0.95, "window_steps": DAY},
 }
 
 CLASSES = available()
