@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 
+import msgspec
+
 from engine import __version__
 from engine.config.schema import Config
 from engine.errors import StartError
@@ -32,6 +34,9 @@ from engine.writer.base import Writer
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
 log = logging.getLogger("service")
+
+# What the oldest configurations write, as their guide says; newer ones write each model's own set.
+_OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 
 # A stop is over within eight seconds: jobs get four, undelivered outputs three, the server one.
 _JOBS_S, _WRITES_S, _SERVER_S = 4.0, 3.0, 1.0
@@ -106,6 +111,8 @@ def make_tasks(
     by_query: dict[str, list[Group]] = {}
     for group in (g for g in config.groups if g.scheduler_alias == alias):
         query, model = config.queries[group.query_alias], config.models[group.model_alias]
+        if config.is_oldest_style and model.provide_series is None:
+            model = msgspec.structs.replace(model, provide_series=list(_OLDEST_SERIES))
         names = {
             "query_key": query.alias,
             "model_alias": group.model_alias,

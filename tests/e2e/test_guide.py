@@ -96,6 +96,8 @@ def test_fresh_stack_is_scored_within_three_intervals(stack: Stack, tmp_path: Pa
 
         until(lambda: up(stack) == "1", 20, "vmagent scrapes the engine as job vmanomaly")
         assert engine.metric("vmanomaly_models_active") == len(expected)
+        names = {line["metric"]["__name__"] for line in stack.series('{for="node_cpu_rate"}')}
+        assert names == set(OUTPUTS)  # and nothing else, whatever the model could tell
         code, seconds = engine.stop()
     assert code == 0
     assert seconds < 8
