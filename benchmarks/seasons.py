@@ -1,4 +1,4 @@
-"""Holt-Winters and other models of one season: seconds of a fit and of a tick, and bytes of state.
+"""Holt-Winters and seasonal trend decomposition: seconds of a fit and of a tick, and bytes of state.
 
 Run: python -m benchmarks.seasons [--series 1000] [--json]
 
@@ -17,6 +17,7 @@ from benchmarks.zscore import STEP_MS, frame, seconds
 from engine.frame import Frame
 from engine.models.base import Model, align, fit, infer
 from engine.models.holtwinters import HoltWinters
+from engine.models.stl import SeasonalTrend
 from engine.pool import Pool
 from engine.settings import Duration
 
@@ -27,6 +28,9 @@ MODELS: dict[str, Model] = {
     "holtwinters, trend": HoltWinters(seasonality=DAY, args={"trend": "add"}),
     "holtwinters, damped trend": HoltWinters(seasonality=DAY, args={"trend": "add", "damped_trend": True}),
     "holtwinters, factors": HoltWinters(seasonality=DAY, args={"trend": "add", "seasonal": "mul"}),
+    "std": SeasonalTrend(period=288),
+    "std, jump 1": SeasonalTrend(period=288, args={"trend_jump": 1, "low_pass_jump": 1}),
+    "std, robust": SeasonalTrend(period=288, args={"robust": True}),
 }
 
 

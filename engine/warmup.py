@@ -26,6 +26,7 @@ _N_STEPS = 24 * 21  # three weeks: all automatic seasons of Prophet
 # What a class needs, or needs to use all of its kernels.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "holtwinters": {"seasonality": Duration(86_400_000)},
+    "std": {"period": 24},
     "rolling_quantile": {"quantile": 0.95, "window_steps": 48},
 }
 

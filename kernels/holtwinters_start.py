@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from kernels._jit import F64, kernel
+from kernels.layout import ends, level_out, two_way
 
 _NONE, _ADDITIVE, _MULTIPLICATIVE = 0, 1, 2
 _FIRST_POINTS = 10
-_MAX_PASSES = 20
 
 
 @kernel
@@ -39,10 +39,10 @@ def find_start(row: F64, trend_kind: int, season_kind: int, pattern: F64) -> tup
         return center / ratio ** (middle + 1.0), ratio
     m = pattern.size
     means = np.empty(row.size // m)
-    _two_way(row, season_kind == _MULTIPLICATIVE, means, pattern)
-    first, last = _ends(means)
+    two_way(row, season_kind == _MULTIPLICATIVE, means, pattern)
+    first, last = ends(means)
     slope = (means[last] - means[first]) / (max(last - first, 1) * m)
-    _level_out(pattern, slope, float(np.nanmean(means)), season_kind == _MULTIPLICATIVE)
+    level_out(pattern, slope, float(np.nanmean(means)), season_kind == _MULTIPLICATIVE)
     back = first * m + 0.5 * (m + 1)
     if trend_kind == _NONE:
         return means[first], 0.0
@@ -73,57 +73,3 @@ def _line(row: F64) -> tuple[float, float, float]:
             above += (t - middle) * (row[t] - center)
             below += (t - middle) ** 2
     return middle, center, above / below if below > 0.0 else 0.0
-
-
-@kernel
-def _two_way(row: F64, is_factor: bool, means: F64, pattern: F64) -> None:
-    """Means of the seasons (NaN for one without a value) and effects of the phases (neutral for one without)."""
-    m, n_seasons = pattern.size, means.size
-    neutral = 1.0 if is_factor else 0.0
-    pattern[:] = neutral
-    totals, counts = np.empty(m), np.empty(m)
-    n_passes = _MAX_PASSES if is_factor or np.isnan(row[: n_seasons * m]).any() else 1
-    for _ in range(n_passes):
-        totals[:], counts[:] = 0.0, 0.0
-        for k in range(n_seasons):
-            total, count = 0.0, 0.0
-            for j in range(m):
-                x = row[k * m + j]
-                if not math.isnan(x):
-                    total += x / pattern[j] if is_factor else x - pattern[j]
-                    count += 1.0
-            means[k] = total / count if count > 0.0 else math.nan
-            for j in range(m):
-                x = row[k * m + j]
-                if not math.isnan(x):
-                    totals[j] += x / means[k] if is_factor else x - means[k]
-                    counts[j] += 1.0
-        moved, size = 0.0, 0.0
-        for j in range(m):
-            new = totals[j] / counts[j] if counts[j] > 0.0 else neutral
-            moved, size = max(moved, abs(new - pattern[j])), max(size, abs(new - neutral))
-            pattern[j] = new
-        if moved <= 1e-6 * size:
-            break
-
-
-@kernel
-def _ends(means: F64) -> tuple[int, int]:
-    first, last = 0, means.size - 1
-    while math.isnan(means[first]) and first < last:
-        first += 1
-    while math.isnan(means[last]) and first < last:
-        last -= 1
-    return first, last
-
-
-@kernel
-def _level_out(pattern: F64, slope: float, mean: float, is_factor: bool) -> None:
-    """Take the trend within a season off its pattern."""
-    m = pattern.size
-    for j in range(m):
-        rise = slope * (j - 0.5 * (m - 1))
-        if not is_factor:
-            pattern[j] -= rise
-        elif mean + rise > 0.1 * mean:
-            pattern[j] *= mean / (mean + rise)

@@ -69,7 +69,7 @@ _MODELS = (
         ("model.online.RollingQuantileModel",),
         ("model.rolling_quantile.RollingQuantileModel",),
     ),
-    ClassEntry("std", f"{_PLANNED}:SeasonalTrend", ("model.online.StdModel",), ("model.std.StdModel",)),
+    ClassEntry("std", "engine.models.stl:SeasonalTrend", ("model.online.StdModel",), ("model.std.StdModel",)),
     ClassEntry("temporal_envelope", f"{_PLANNED}:TemporalEnvelope", ("model.online.TemporalEnvelopeModel",)),
     ClassEntry(
         "temporal_envelope_multivariate",

@@ -66,18 +66,6 @@ class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class",
         return problems
 
 
-class SeasonalTrend(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="std"):
-    """``class: std``: seasonal and trend decomposition."""
-
-    is_online: ClassVar[bool] = True
-    provides: ClassVar[tuple[str, ...]] = (*SCORE_AND_BAND, "resid", "seasonal", "trend")
-
-    period: Count
-    z_threshold: Threshold = 2.5
-    min_n_samples_seen: Count = 16
-    decay: Decay = 1.0
-
-
 class Contamination(float):
     """A share of outliers in (0, 0.5]; "auto" is 0 inside."""
 

@@ -43,6 +43,7 @@ def available() -> dict[str, type[Model]]:
 # What a class needs to be made, or to know of the rhythm in `history`.
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
+    "std": {"period": DAY},
     "rolling_quantile": {"quantile": 0.95, "window_steps": DAY},
 }
 
@@ -55,6 +56,9 @@ if "mad_online" in CLASSES:
 if "holtwinters" in CLASSES:
     damped = CLASSES["holtwinters"](**ARGUMENTS["holtwinters"], args={"trend": "add", "damped_trend": True})
     VARIANTS.append(pytest.param(damped, id="holtwinters, trend"))
+if "std" in CLASSES:
+    robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
+    VARIANTS.append(pytest.param(robust, id="std, robust"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 

@@ -1,0 +1,178 @@
+"""Seasonal and trend decomposition: STL over the fit window, its season and trend carried on point by point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.base import Model
+from kernels.loess import loess_table
+from kernels.seasonal import seasonal_update
+from kernels.stl import Tables, fit_stl
+
+Odd = Annotated[int, Meta(ge=3)]
+Degree = Annotated[int, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class StlArgs(msgspec.Struct, frozen=True):
+    """The arguments that are honoured: those of statsmodels' `STL` and its `fit`, and two of `seasonal_decompose`.
+
+    Lengths of smoothers are odd. By default jumps of trend and low pass are a tenth of their lengths, as in R's `stl`.
+    """
+
+    seasonal: Odd = 7
+    trend: Odd | None = None
+    low_pass: Odd | None = None
+    seasonal_deg: Degree = 1
+    trend_deg: Degree = 1
+    low_pass_deg: Degree = 1
+    robust: bool = False
+    seasonal_jump: Count = 1
+    trend_jump: Count | None = None
+    low_pass_jump: Count | None = None
+    inner_iter: Count | None = None
+    outer_iter: Annotated[int, Meta(ge=0)] | None = None
+    model: Literal["additive"] = "additive"
+    two_sided: bool = False
+
+    def trend_length(self, period: int) -> int:
+        """Points in the trend's neighbourhood."""
+        length = math.ceil(1.5 * period / (1 - 1.5 / self.seasonal)) if self.trend is None else self.trend
+        return length + (length + 1) % 2
+
+    def low_pass_length(self, period: int) -> int:
+        """Points in the low-pass filter's neighbourhood."""
+        length = period + 1 if self.low_pass is None else self.low_pass
+        return length + (length + 1) % 2
+
+    @property
+    def options(self) -> I64:
+        """What `stl_decompose` wants to know, in its order."""
+        inner = self.inner_iter or (2 if self.robust else 5)
+        outer = self.outer_iter if self.outer_iter is not None else 15 if self.robust else 0
+        return np.array([self.seasonal_deg, self.trend_deg, self.low_pass_deg, inner, outer], dtype=np.int64)
+
+
+class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="std"):
+    """``class: std``: yhat is trend and seasonal effect, the band `z_threshold` standard deviations of what is left.
+
+    Reproduces vmanomaly's seasonal trend decomposition. A fit is true STL over the window, equal to statsmodels'; then
+    each point is predicted from what came before it and learned. Results do not depend, bit for bit, on how rows are
+    cut or ordered, nor on how many points come at once.
+
+    Choices where the original's documentation is open:
+
+    - After the fit an error moves trend and the season's phase by the shares that make an exponential mean as old as
+      one over STL's neighbourhoods: 2 / (length + 1) of trend and seasonal.
+    - The deviation is that of errors one step ahead, of the fit window and since; STL's own residuals have seen their
+      points and are smaller. `resid` is this error, `trend` and `seasonal` are from before the point is learned.
+    - Phases belong to timestamps: multiples of the step since the epoch, modulo `period`. Gaps do not shift them;
+      inside the fit they are filled with season and trend of the pass before.
+    - A series with fewer points than two periods is learned point by point, as one that appears between fits. Scores
+      count after `min_n_samples_seen` points and two periods.
+    - `period: 1` is a level without a season.
+    """
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+    is_online: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = (*Model.provides, "resid", "seasonal", "trend")
+    default_series: ClassVar[tuple[str, ...]] = Model.provides
+
+    period: Count
+    z_threshold: Annotated[float, Meta(ge=0)] = 2.5
+    min_n_samples_seen: Count = 16
+    decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+    @property
+    def warm_up(self) -> int:
+        return max(self.min_n_samples_seen, 2 * self.period if self.period > 1 else 0)
+
+    def check(self) -> list[str]:
+        """Problems that single fields cannot show, each as key, value, what was expected."""
+        return _check_args(self.args) or _check_lengths(msgspec.convert(self.args, StlArgs), self.period)
+
+    def fresh(self, series: I64, frame: Frame) -> State:
+        columns = {name: np.zeros(series.size) for name in ("level", "weight", "m2")}
+        season = np.full((series.size, self.period), np.nan)
+        return State(series, {**columns, "seen": np.zeros(series.size, dtype=np.int64), "season": season})
+
+    def fit_rows(self, frame: Frame) -> State:
+        """State of the rows with a value; others are left out."""
+        args = msgspec.convert(self.args, StlArgs)
+        state = self.fresh(frame.series, frame)
+        columns = state.columns
+        tables = _tables(self.period, args, max(frame.timestamps_ms.size, 2 * self.period))
+        fit_stl(
+            frame.values, self._phases(frame), args.options, tables, self._gains(args), self.decay, args.robust,
+            columns["level"], columns["weight"], columns["m2"], columns["seen"], columns["season"],
+        )  # fmt: skip
+        return state.take(np.flatnonzero(columns["seen"] > 0))
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        args = msgspec.convert(self.args, StlArgs)
+        new = {name: column.copy() for name, column in state.columns.items()}
+        yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
+        seasonal_update(
+            frame.values, self._phases(frame), self._gains(args), self.decay, args.robust, self.z_threshold,
+            new["level"], new["weight"], new["m2"], new["seen"], new["season"], yhat, half, effect,
+        )  # fmt: skip
+        parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
+        extra = {name: parts[name] for name in self.provide_series or () if name in parts}
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=state.columns["seen"])
+        return prediction, state.updated(**new)
+
+    def _phases(self, frame: Frame) -> I64:
+        phases: I64 = frame.timestamps_ms // frame.step_ms % self.period
+        return phases
+
+    def _gains(self, args: StlArgs) -> F64:
+        return np.array([2.0 / (args.trend_length(self.period) + 1), 2.0 / (args.seasonal + 1)])
+
+
+@lru_cache(maxsize=4)
+def _tables(period: int, args: StlArgs, n_steps: int) -> Tables:
+    """Weights of all smoothers of a window."""
+    trend, low_pass = args.trend_length(period), args.low_pass_length(period)
+    n_cycles = n_steps // period
+    return (
+        loess_table(n_cycles + 1, args.seasonal, args.seasonal_deg, args.seasonal_jump, True),
+        loess_table(n_cycles, args.seasonal, args.seasonal_deg, args.seasonal_jump, True),
+        loess_table(n_steps, trend, args.trend_deg, args.trend_jump or math.ceil(trend / 10), False),
+        loess_table(n_steps, low_pass, args.low_pass_deg, args.low_pass_jump or math.ceil(low_pass / 10), False),
+    )
+
+
+def _check_args(args: Mapping[str, Any]) -> list[str]:
+    types = {field.name: field.type for field in msgspec.structs.fields(StlArgs)}
+    problems = []
+    for name, value in args.items():
+        if name not in types:
+            problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
+            continue
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError as err:
+            message = str(err)
+            problems.append(f"args.{name}: {value!r}, {message[:1].lower()}{message[1:]}")
+    return problems
+
+
+def _check_lengths(args: StlArgs, period: int) -> list[str]:
+    problems = []
+    if args.two_sided:
+        problems.append("args.two_sided: true, expected false: a point is judged by those before it")
+    if args.seasonal % 2 == 0:
+        problems.append(f"args.seasonal: {args.seasonal}, expected an odd number >= 3")
+    for name in ("trend", "low_pass"):
+        length = getattr(args, name)
+        if length is not None and (length % 2 == 0 or length <= period):
+            problems.append(f"args.{name}: {length}, expected an odd number above the period ({period})")
+    return problems

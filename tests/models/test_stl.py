@@ -1,0 +1,162 @@
+"""Seasonal trend decomposition's own claims; what holds for every model is in test_contract.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from engine import score
+from engine.frame import Frame, Query, State
+from engine.models.stl import SeasonalTrend, StlArgs
+from engine.settings import decode_hook
+from tests.strategies import frame_of
+
+HOUR, DAY = 3_600_000, 24
+START = 480_007 * HOUR
+
+
+def configured(**fields: Any) -> SeasonalTrend:
+    """A model as a configuration makes it."""
+    return msgspec.convert({"class": "std", "period": DAY, **fields}, SeasonalTrend, dec_hook=decode_hook)
+
+
+def hours(n_steps: int, seed: int = 0) -> np.ndarray:
+    t = np.arange(n_steps)
+    return 50 + 10 * np.sin(2 * np.pi * t / DAY) + np.random.default_rng(seed).normal(0, 1, n_steps)
+
+
+def frame(values: np.ndarray, first: int = 0) -> Frame:
+    return frame_of(values, START + first * HOUR, HOUR)
+
+
+def columns(model: SeasonalTrend, state: State, later: Frame) -> tuple[dict[str, np.ndarray], State]:
+    """What would be written."""
+    prediction, state = model.infer(state, later)
+    policy = score.resolve(model, Query("q", "up", HOUR))
+    return score.apply(policy, model.warm_up, prediction, later), state
+
+
+def test_points_after_the_fit_are_expected_at_trend_plus_season() -> None:
+    y = hours(1000)
+    model = configured(provide_series=["anomaly_score", "y", "yhat", "trend", "seasonal", "resid"])
+    found, _ = columns(model, model.fit_rows(frame(y[:480])), frame(y[480:], 480))
+    pure = 10 * np.sin(2 * np.pi * np.arange(480, 1000) / DAY)
+    assert np.abs(found["yhat"][0] - 50 - pure).mean() < 0.6
+    assert_allclose(found["trend"] + found["seasonal"], found["yhat"])
+    assert_allclose(found["resid"], y[480:] - found["yhat"])
+    assert 0.001 < (found["anomaly_score"] > 1).mean() < 0.03
+
+
+def test_extra_series_are_there_only_when_named() -> None:
+    model = configured(provide_series=["anomaly_score", "resid"])
+    later = frame(hours(5), 96)
+    prediction, _ = model.infer(model.fit_rows(frame(hours(96))), later)
+    assert set(prediction.extra) == {"resid"}
+    assert configured().infer(configured().fit_rows(frame(hours(96))), later)[0].extra == {}
+
+
+def test_gaps_do_not_shift_phases() -> None:
+    y = hours(960)
+    model = configured()
+    state = model.fit_rows(frame(y[:480]))
+    # Nine days and a half without any frame, then one that starts in the middle of a day.
+    found, _ = columns(model, state, frame(y[708:], 708))
+    expected = 50 + 10 * np.sin(2 * np.pi * np.arange(708, 960) / DAY)
+    assert np.abs(found["yhat"][0] - expected).mean() < 0.6
+    # A frame of the same points with the hours between as gaps.
+    gaps = y[480:].copy()
+    gaps[: 708 - 480] = np.nan
+    same, _ = columns(model, state, frame(gaps, 480))
+    assert_array_equal(same["yhat"][:, 708 - 480 :], found["yhat"])
+
+
+def test_a_fit_does_not_depend_on_where_its_window_starts_in_a_season() -> None:
+    y = hours(500)
+    for first in (0, 5, 23):
+        model = configured()
+        state = model.fit_rows(frame(y[first:480], first))
+        found, _ = columns(model, state, frame(y[480:], 480))
+        assert np.abs(found["yhat"][0] - 50 - 10 * np.sin(2 * np.pi * np.arange(480, 500) / DAY)).mean() < 0.7
+
+
+def test_robust_fits_forget_outliers() -> None:
+    y = hours(480)
+    spoiled = y.copy()
+    spoiled[[100, 420, 436]] += 200
+    shifts = []
+    for is_robust in (False, True):
+        model = configured(args={"robust": is_robust})
+        clean, dirty = (model.fit_rows(frame(values)) for values in (y, spoiled))
+        shifts.append(np.abs(clean.columns["season"] - dirty.columns["season"]).max())
+    assert shifts[0] > 10
+    assert shifts[1] < 0.05 * shifts[0]
+
+
+def test_robust_updates_bound_what_a_spike_leaves_behind() -> None:
+    y = hours(600)
+    y[500] += 200
+    left = []
+    for is_robust in (False, True):
+        model = configured(args={"robust": is_robust})
+        found, _ = columns(model, model.fit_rows(frame(y[:480])), frame(y[480:], 480))
+        left.append(found["yhat"][0, 44] - (50 + 10 * np.sin(2 * np.pi * 524 / DAY)))
+        assert found["anomaly_score"][0, 20] > 10
+    assert left[0] > 20
+    assert abs(left[1]) < 3
+
+
+def test_a_score_counts_after_two_periods() -> None:
+    model = configured(min_n_samples_seen=3)
+    assert model.warm_up == 2 * DAY
+    assert configured(period=1, min_n_samples_seen=3).warm_up == 3
+    y = hours(120)
+    y[[30, 100]] += 100
+    later = frame(y)
+    found, state = columns(model, model.fresh(later.series, later), later)
+    assert_array_equal(found["anomaly_score"][0, : 2 * DAY], 0.0)
+    assert found["anomaly_score"][0, 100] > 1
+    assert_array_equal(state.columns["seen"], [120])
+
+
+def test_a_period_of_one_is_a_level() -> None:
+    model = configured(period=1)
+    y = np.random.default_rng(1).normal(5, 1, 200)
+    found, state = columns(model, model.fit_rows(frame(y[:150])), frame(y[150:], 150))
+    assert np.abs(found["yhat"] - 5).mean() < 1
+    assert state.columns["season"].shape == (1, 1)
+
+
+def test_lengths_are_made_odd_and_those_of_statsmodels() -> None:
+    assert [StlArgs().trend_length(p) for p in (12, 24, 288)] == [23, 47, 551]
+    assert [StlArgs().low_pass_length(p) for p in (12, 7, 288)] == [13, 9, 289]
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ({"extrapolate_trend": 3}, "args.extrapolate_trend: is not honoured; expected some of seasonal, trend, "),
+        ({"seasonal": 1}, "args.seasonal: 1, expected `int` >= 3"),
+        ({"seasonal": 8}, "args.seasonal: 8, expected an odd number >= 3"),
+        ({"trend": 23}, "args.trend: 23, expected an odd number above the period (24)"),
+        ({"low_pass": 26}, "args.low_pass: 26, expected an odd number above the period (24)"),
+        ({"model": "multiplicative"}, "args.model: 'multiplicative', invalid enum value 'multiplicative'"),
+        ({"two_sided": True}, "args.two_sided: true, expected false"),
+        ({"robust": 1}, "args.robust: 1, expected `bool`, got `int`"),
+    ],
+)
+def test_what_would_not_be_honoured_is_a_problem(args: dict[str, Any], problem: str) -> None:
+    (found,) = configured(args=args).check()
+    assert found.startswith(problem)
+
+
+def test_arguments_of_old_configurations_load() -> None:
+    assert configured(args={"model": "additive", "two_sided": False}).check() == []
+
+
+def test_state_is_32_bytes_and_8_for_each_phase() -> None:
+    state = configured().fit_rows(frame_of(np.stack([hours(96)] * 100), START, HOUR))
+    assert state.size_bytes == 100 * (32 + 8 * DAY)
