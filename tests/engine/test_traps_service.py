@@ -1,0 +1,182 @@
+"""Mistakes that vmanomaly's changelog tells of, in connections and the service; docs/compatibility.md lists them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from engine import __version__
+from engine.config.schema import load_config
+from engine.errors import ReadError
+from engine.frame import Query, Samples, Window
+from engine.metrics import Metrics
+from engine.pipeline import Limits, Unit
+from engine.pool import Pool
+from engine.reader.vm import VmReader
+from engine.scheduler.periodic import PeriodicScheduler, Task
+from engine.scheduler.plan import Pace, Schedule
+from engine.service import make_tasks
+from engine.writer.settings import VmWriterSettings
+from engine.writer.vm import VmWriter
+from tests.e2e.stack import free_port, until
+from tests.engine.reader.memory_server import Server, reader_of, settings_of
+from tests.engine.scripted import ScriptedVm, value_at
+from tests.engine.test_pipeline import T0, M
+from tests.engine.test_traps import group_of, total
+from tests.engine.writer.batches import numbered
+from tests.engine.writer.server import Answer, ImportServer
+from tests.fakes import CountingModel, MemoryReader, MemoryWriter
+
+BASE = """
+schedulers: {s: {class: periodic, infer_every: 1m, fit_window: 1d, fit_every: 2h}}
+models: {a: {class: zscore_online}, b: {class: prophet}}
+reader: {class: vm, datasource_url: "http://vm:8428", sampling_period: 1m,
+         queries: {q: {expr: up, step: 60}, r: {expr: up}}}
+writer: {class: vm, datasource_url: "http://vm:8428"}
+"""
+
+
+def loaded(folder: Path, text: str = BASE) -> Any:
+    (folder / "config.yml").write_text(text)
+    return load_config([folder / "config.yml"], {})
+
+
+def test_models_of_a_query_share_one_fetch(tmp_path: Path) -> None:
+    config = loaded(tmp_path)
+    reader, pool = MemoryReader(), Pool(1)
+    reader.points["a"] = {T0 + k * M: float(k % 5) for k in range(-200, 3)}
+    tasks = make_tasks(config, "s", reader, MemoryWriter(), pool, Metrics())
+    assert [(task.unit.query.alias, len(task.unit.groups)) for task in tasks] == [("q", 2), ("r", 2)]
+    tasks[0].unit.fit(T0)
+    tasks[0].unit.infer(T0)
+    assert len(reader.windows) == 2
+    assert config.queries["q"].step_ms == 60_000  # written as a number
+
+
+def test_every_probe_asks_what_will_be_asked_and_never_a_health_page() -> None:
+    server = Server()
+    reader = reader_of(server)
+    reader.probe()
+    reader.close()
+    paths = {request.url.path for request in server.requests}
+    assert paths == {"/api/v1/query_range", "/flags"}
+    imports = ImportServer()
+    try:
+        writer = VmWriter(VmWriterSettings(datasource_url=imports.url), Metrics())
+        writer.probe()
+        writer.close(1)
+    finally:
+        imports.stop()
+    assert {request.path for request in imports.requests} == {"/api/v1/import"}
+
+
+def test_more_queries_than_connections_wait_and_lose_nothing() -> None:
+    vm = ScriptedVm()
+    queries = {f"q{k}": {"expr": "m"} for k in range(40)}
+    metrics = Metrics()
+    reader = VmReader(settings_of(datasource_url=vm.url, workers=2, queries=queries), metrics, "default")
+    window = Window(T0, T0 + 9 * M, M)
+
+    def read(alias: str) -> list[Samples]:
+        return [samples for _, samples in reader.read(Query(alias, "m", M), window, "s")]
+
+    try:
+        with ThreadPoolExecutor(40) as threads:
+            found = list(threads.map(read, queries))
+    finally:
+        reader.close()
+        vm.stop()
+    expected = [value_at(k, (T0 + t * M) / 1000) for k in range(3) for t in range(10)]
+    assert all(np.allclose(np.concatenate([s.values for s in each]), expected, rtol=1e-15) for each in found)
+    assert total(metrics, "vmanomaly_reader_responses_total", code="200") == 40
+    assert total(metrics, "vmanomaly_reader_responses_total") == 40
+
+
+def test_parts_can_be_logged_and_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    reader = VmReader(settings_of(user="u", password="hunter2"), Metrics(), "default")
+    logging.getLogger("reader").debug("%r %s", reader, reader)
+    reader.close()
+    assert "VmReader" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_read_that_hangs_holds_up_no_other_query() -> None:
+    release = threading.Event()
+
+    class HangingReader(MemoryReader):
+        def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
+            if query.alias == "hangs":
+                release.wait(30)
+                raise ReadError("no answer", "timeout")
+            yield from super().read(query, window, scheduler_alias)
+
+    now = time.time_ns() // 1_000_000 // 1000 * 1000
+    reader, writer, metrics, pool = HangingReader(), MemoryWriter(), Metrics(), Pool(1)
+    reader.points["a"] = {now + k * 1000: float(k % 3) for k in range(-100, 100)}
+    tasks = []
+    for alias in ("good", "hangs"):
+        query = Query(alias, "m", 1000)
+        group = group_of(CountingModel(), "m", (pool, metrics), query, "s")
+        unit = Unit("s", query, [group], Limits(20_000, 1000, 60_000), reader, writer, pool, metrics)
+        tasks.append(Task(unit, Pace(1000, 0)))
+    scheduler = PeriodicScheduler("s", "default", Schedule(20_000, 3_600_000, 1000, now - 1000), tasks, 2, metrics)
+    try:
+        scheduler.start()
+        until(lambda: len({t for _, t, _ in writer.written()}) >= 3, 20, "the other query is scored")
+    finally:
+        scheduler.stop()
+        release.set()
+        assert scheduler.join(5)
+        pool.close()
+
+
+def test_a_failed_write_is_in_the_durations_too() -> None:
+    server, metrics = ImportServer(), Metrics()
+    server.script = [Answer(500)]
+    try:
+        writer = VmWriter(VmWriterSettings(datasource_url=server.url), metrics)
+        writer.submit(numbered(1))
+        assert writer.drain(10)
+        writer.close(1)
+    finally:
+        server.stop()
+    assert total(metrics, "vmanomaly_writer_request_duration_seconds_count") == 2
+    assert total(metrics, "vmanomaly_writer_responses_total", code="500") == 1
+
+
+def test_the_service_listens_on_all_addresses_and_names_its_version(tmp_path: Path) -> None:
+    assert loaded(tmp_path).server.addr == "0.0.0.0"
+    assert total(Metrics(), "vmanomaly_version_info", version=__version__) == 1
+
+
+def test_signals_while_it_stops_do_no_harm(tmp_path: Path) -> None:
+    port = free_port()
+    config, log = tmp_path / "config.yml", tmp_path / "log"
+    server = f"server: {{addr: 127.0.0.1, port: {port}}}\n"
+    config.write_text(BASE.replace("http://vm:8428", "http://127.0.0.1:1") + server)
+    command = [str(Path(sys.executable).with_name("engine")), str(config)]
+    with log.open("w") as file:
+        service = subprocess.Popen(command, stderr=file)
+    try:
+        until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").is_success, 60, "/health answers", log.read_text)
+        for _ in range(5):
+            service.send_signal(signal.SIGTERM)
+        assert service.wait(15) == 0, log.read_text()
+    finally:
+        service.kill()
+        service.wait()
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().count("SIGTERM: stopping") == 1
