@@ -82,6 +82,8 @@ class Pusher:
                 self._stopping.wait(_TOGETHER_S)
                 self._wanted.clear()
             self.push()
+        if self._wanted.is_set():  # the stop came during a push
+            self.push()
         self._client.close()
 
     def push(self) -> bool:
