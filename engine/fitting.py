@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
-from engine.frame import F64, I64, Frame, State, Window, find
-from engine.group import Group
+from engine.frame import F64, I64, Frame, State, Window, align_down, find
+from engine.group import NEVER, Group, reason
 from engine.metrics import Metrics
-from engine.models.base import Model, fit_rows, learn
+from engine.models.base import Model, align, fit_rows, infer, learn
 from engine.pool import Pool
 
 log = logging.getLogger("model")
 
 # Rows that are gathered into one contiguous block at a time.
 _BLOCK_ROWS = 1024
-_FAILURES = (ModelError, ValueError, ArithmeticError, IndexError, MemoryError)
 
 
 class Tally:
@@ -66,9 +66,18 @@ class WindowStore:
         self._budget_bytes = budget_bytes
         self._folder = folder
         self._segments: list[tuple[I64, F64]] = []
+        self._error: str | None = None
 
     def add(self, frame: Frame) -> None:
-        """Place a piece of the window."""
+        """Place a piece of the window. Where there is no room, `blocks` says so."""
+        if self._error is None:
+            try:
+                self._place(frame)
+            except (OSError, MemoryError) as err:
+                self._segments.clear()
+                self._error = f"no room for the fit window: {err}"
+
+    def _place(self, frame: Frame) -> None:
         known = [series for series, _ in self._segments]
         new = np.setdiff1d(frame.series, np.concatenate([np.empty(0, np.int64), *known]), assume_unique=True)
         if new.size:
@@ -79,7 +88,14 @@ class WindowStore:
             values[rows >= 0, first : first + frame.timestamps_ms.size] = frame.values[rows[rows >= 0]]
 
     def blocks(self, keep: I64, until_ms: int) -> Iterator[Frame]:
-        """Frames of distinct rows, the kept series only, up to `until_ms`."""
+        """Frames of distinct rows, the kept series only, up to `until_ms`.
+
+        Raises
+        ------
+        ModelError : neither memory nor disk had room for the window.
+        """
+        if self._error is not None:
+            raise ModelError(self._error)
         timestamps_ms = self._window.timestamps_ms()
         n_steps = int(np.searchsorted(timestamps_ms, until_ms, side="right"))
         for series, values in self._segments:
@@ -96,6 +112,8 @@ class WindowStore:
             return np.full(shape, np.nan)
         log.info("fit window of %d series goes to a temporary file: settings.memory_budget is reached", n_rows)
         with tempfile.TemporaryFile(dir=self._folder) as file:
+            # A mapped page that finds the disk full would end the process.
+            os.posix_fallocate(file.fileno(), 0, 8 * math.prod(shape))
             mapped: NDArray[Any] = np.memmap(file, dtype=np.float64, mode="w+", shape=shape)
         mapped[:] = np.nan
         return mapped
@@ -104,14 +122,16 @@ class WindowStore:
 class GroupFit:
     """A new state of one group in the making.
 
-    A group without a state learns up to one interval before the window's end if its model is online: the newest
-    interval is then scored before it is learned, as it would have been live. Offline models learn it all.
+    A group without a state learns up to one interval before the window's end if its model is online (half the window
+    if that is shorter): the newest interval is then scored before it is learned, as it would have been live. Offline
+    models learn it all. Whatever a model does is its own failure; other models of the query are fitted.
     """
 
     def __init__(self, group: Group, window: Window, infer_every_ms: int, pool: Pool, metrics: Metrics) -> None:
         self.group = group
         is_first = group.state is None
-        self._seen_to_ms = window.end_ms - infer_every_ms if is_first else window.end_ms
+        held_back_ms = min(infer_every_ms, (window.end_ms - window.start_ms) // 2) if is_first else 0
+        self._seen_to_ms = align_down(window.end_ms - held_back_ms, window.step_ms)
         self._learn_to_ms = self._seen_to_ms if group.model.is_online else window.end_ms
         self._pool = pool
         self._metrics = metrics
@@ -119,15 +139,20 @@ class GroupFit:
         self._state: State | None = None
         self._error: str | None = None
         self._seconds = 0.0
-        group.begin_fit()
+        self._seen = group.begin_fit()
 
     @property
     def model(self) -> Model:
         return self.group.model
 
+    @property
+    def learned_later_ms(self) -> int:
+        """Up to when the old state learned before this fit began, `NEVER` for none; `make_up` wants points to there."""
+        return self._seen.newest_ms() if self.model.is_online and self.group.state is not None else NEVER
+
     def add(self, frame: Frame) -> None:
         """Fold a piece into the state, for models that fit by time."""
-        if self.model.fit_by != "time" or self._error is not None:
+        if self.model.fit_by != "time":
             return
         n_steps = int(np.searchsorted(frame.timestamps_ms, self._learn_to_ms, side="right"))
         if n_steps == 0:
@@ -135,22 +160,34 @@ class GroupFit:
         if n_steps < frame.timestamps_ms.size:
             values = np.ascontiguousarray(frame.values[:, :n_steps])
             frame = Frame(frame.series, frame.timestamps_ms[:n_steps], values, frame.step_ms, frame.tz)
+        self._run(lambda: learn(self.model, self._state, frame, self._pool))
+
+    def finish(self, keep: I64, store: WindowStore | None) -> None:
+        """End the fit with the series to keep."""
+        self._run(lambda: self._result(keep, store))
+
+    def make_up(self, frame: Frame) -> None:
+        """Learn points after the window that the old state learned before this fit began."""
+        state = self._state
+        if self.model.is_online and state is not None:
+            seen = self._seen.get(frame.series)
+            values = np.where(frame.timestamps_ms <= seen[:, None], frame.values, np.nan)
+            frame = Frame(frame.series, frame.timestamps_ms, values, frame.step_ms, frame.tz)
+            self._run(lambda: infer(self.model, *align(self.model, state, frame), self._pool)[1])
+
+    def _run(self, step: Callable[[], State | None]) -> None:
+        if self._error is not None:
+            return
         started = time.perf_counter()
         try:
-            self._state = learn(self.model, self._state, frame, self._pool)
-        except _FAILURES as err:
-            self._error = str(err)
+            self._state = step()
+        except Exception as err:  # noqa: BLE001 - reported by `hand_over`
+            self._state, self._error = None, reason(err)
         self._seconds += time.perf_counter() - started
 
-    def finish(self, keep: I64, store: WindowStore | None, n_valid: int, n_points: int) -> bool:
-        """Hand the state to the group; false where there is none, which is logged and counted."""
-        started = time.perf_counter()
-        try:
-            state = self._result(keep, store)
-        except _FAILURES as err:
-            self._error = str(err)
-            state = None
-        self._seconds += time.perf_counter() - started
+    def hand_over(self, n_valid: int, n_points: int) -> bool:
+        """Give the state to the group; false where there is none, which is logged and counted."""
+        state = self._state
         if state is None:
             self._give_up()
             return False
@@ -166,8 +203,6 @@ class GroupFit:
         return True
 
     def _result(self, keep: I64, store: WindowStore | None) -> State | None:
-        if self._error is not None:
-            return None
         if self.model.fit_by == "time":
             if self._state is None:
                 return None
@@ -181,7 +216,6 @@ class GroupFit:
 
     def _give_up(self) -> None:
         """A failed fit leaves the old state in service."""
-        self.group.abandon_fit()
         names = [self._labels[name] for name in ("scheduler_alias", "model_alias", "query_key")]
         if self._error is None:
             self._metrics.skipped.labels(**self._labels).inc()
@@ -190,7 +224,3 @@ class GroupFit:
             self._metrics.run_errors.labels(**self._labels).inc()
             message = "[Scheduler %s] Error during stage fit: model %r, query %r: %s; the previous state goes on"
             log.error(message, *names, self._error)
-
-    def abandon(self) -> None:
-        """The window could not be read."""
-        self.group.abandon_fit()

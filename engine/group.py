@@ -38,12 +38,21 @@ class SeenTimes:
         self._grow(series)
         self._times[series] = np.maximum(self._times[series], times)
 
+    def newest_ms(self) -> int:
+        """The latest time of all series, `NEVER` when nothing was seen."""
+        return int(self._times.max(initial=NEVER))
+
     def slowest_ms(self, lag_ms: int) -> int | None:
         """The earliest time among series at most `lag_ms` behind the newest; None when nothing was seen."""
-        newest = int(self._times.max(initial=NEVER))
-        if newest == NEVER:
-            return None
-        return int(self._times[self._times >= newest - lag_ms].min())
+        times = self._times  # a fit that ends may replace it
+        newest = int(times.max(initial=NEVER))
+        return None if newest == NEVER else int(times[times >= newest - lag_ms].min())
+
+    def copy(self) -> SeenTimes:
+        """These times as they are now."""
+        copied = SeenTimes()
+        copied._times = self._times.copy()
+        return copied
 
     def _grow(self, series: I64) -> None:
         size = int(series.max()) + 1 if series.size else 0
@@ -86,13 +95,19 @@ class Group:
         self._meanwhile: list[Frame] | None = None
         metrics.models_active.labels(**self.names).set(0)
 
-    def begin_fit(self) -> None:
-        """From now on frames that are inferred are kept for the state that is being fitted."""
+    def begin_fit(self) -> SeenTimes:
+        """From now on frames that are inferred are kept for the state that is being fitted.
+
+        Returns
+        -------
+        What was seen until now: points up to there are not among the frames that are kept.
+        """
         with self._lock:
             self._meanwhile = [] if self.model.is_online else None
+            return self.seen.copy()
 
-    def abandon_fit(self) -> None:
-        """The fit failed: the old state goes on."""
+    def end_fit(self) -> None:
+        """Keep no more frames. Without a state that was adopted the old one goes on."""
         with self._lock:
             self._meanwhile = None
 
@@ -112,7 +127,7 @@ class Group:
             self._metrics.models_active.labels(**self.names).set(state.series.size)
 
     def infer(self, frame: Frame, table: SeriesTable) -> Batch | None:
-        """Scores of the frame's unseen points; None where there is no model or no unseen point.
+        """Scores of the frame's unseen points; None where there is no model, no unseen point or no result.
 
         Raises
         ------
@@ -128,14 +143,17 @@ class Group:
             started = time.perf_counter()
             try:
                 output = self._run(self.state, frame)
-            except (ModelError, ValueError, ArithmeticError, IndexError, MemoryError) as err:
-                raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {err}") from err
+            except Exception as err:  # whatever one model does, the others go on
+                raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {reason(err)}") from err
             finally:
                 _mark_seen(self.seen, frame)
+            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in output.columns.values())
+            if produced == 0:
+                log.debug("Skipping run for stage infer: no valid datapoints produced")
+                return None
             self._metrics.run_seconds.labels(**labels).observe(time.perf_counter() - started)
             self._metrics.runs.labels(**labels).inc()
             self._metrics.accepted.labels(**labels).inc(n_valid)
-            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in output.columns.values())
             self._metrics.produced.labels(**labels).inc(produced)
         return self._batch(output, table)
 
@@ -167,6 +185,11 @@ class Group:
         aliases = ("model_alias", "scheduler_alias", "preset")
         written = {name: names[name] if self._writes_aliases else "" for name in aliases}
         return Batch(output, table, query_key=self.query.alias, metric_labels=io_names, **written)
+
+
+def reason(error: Exception) -> str:
+    """A model's failure in words; one that is not its own kind of error by its name, too."""
+    return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
 
 
 def _mark_seen(seen: SeenTimes, frame: Frame) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
-from engine.errors import EngineError, ModelError, ReadError
+from engine.errors import ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
 from engine.frame import Frame, Query, Samples, Window, align_down, pack
-from engine.group import Group
+from engine.group import NEVER, Group
 from engine.metrics import Metrics
 from engine.pool import Pool
 from engine.reader.base import Reader
@@ -82,6 +82,7 @@ class Unit:
         self._pool = pool
         self._metrics = metrics
         self._is_stopping = is_stopping
+        self._inferred_to_ms: int | None = None
 
     def fit(self, at_ms: int) -> FitResult:
         """Fit all models on the window that ends at `at_ms`; the old states serve until the new ones are ready.
@@ -93,40 +94,47 @@ class Unit:
         step_ms = self.query.step_ms
         start_ms = -align_down(-(at_ms - self.limits.fit_window_ms), step_ms)
         window = Window(start_ms, at_ms, step_ms)
+        try:
+            return self._fit(window)
+        finally:
+            for group in self.groups:
+                group.end_fit()
+
+    def _fit(self, window: Window) -> FitResult:
         fits = [GroupFit(g, window, self.limits.infer_every_ms, self._pool, self._metrics) for g in self.groups]
         by_rows = [f for f in fits if f.model.fit_by == "rows"]
         budget = self.limits.memory_budget_bytes, self.limits.data_folder
         store = WindowStore(window, self.query.tz, *budget) if by_rows else None
         tally = Tally()
-        try:
-            self._gather(window, fits, store, tally)
-        except EngineError:
-            for each in fits:
-                each.abandon()
-            raise
-        is_recent = tally.last_ms >= at_ms - self.limits.fit_window_ms // 10
-        keep = tally.series[is_recent]
-        self._report_left_out(int(tally.series.size - keep.size))
-        if keep.size == 0:
-            self._report_empty("No data", window, "fit")
-            for each in fits:
-                each.abandon()
-            return FitResult(is_fitted=False)
-        n_valid = int(tally.counts[is_recent].sum())
-        done = [each.finish(keep, store, n_valid, keep.size * window.n_steps) for each in fits]
-        return FitResult(any(done), all(done), int(tally.counts[is_recent].max()), window.n_steps)
-
-    def _gather(self, window: Window, fits: Sequence[GroupFit], store: WindowStore | None, tally: Tally) -> None:
-        reported = time.monotonic()
-        for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
-            if self._is_stopping():
-                raise ReadError("stopped before the window was read", "io_error")
-            frame = self._place(samples, piece)
+        for frame in self._gather(window):
             tally.add(frame)
             if store is not None:
                 store.add(frame)
             for each in fits:
                 each.add(frame)
+        is_recent = tally.last_ms >= window.end_ms - self.limits.fit_window_ms // 10
+        keep = tally.series[is_recent]
+        self._report_left_out(int(tally.series.size - keep.size))
+        if keep.size == 0:
+            self._report_empty("No data", window, "fit")
+            return FitResult(is_fitted=False)
+        for each in fits:
+            each.finish(keep, store)
+        later_ms = max(each.learned_later_ms for each in fits)
+        if later_ms > window.end_ms:  # a late fit
+            for frame in self._gather(Window(window.end_ms + window.step_ms, later_ms, window.step_ms)):
+                for each in fits:
+                    each.make_up(frame)
+        n_valid = int(tally.counts[is_recent].sum())
+        done = [each.hand_over(n_valid, keep.size * window.n_steps) for each in fits]
+        return FitResult(any(done), all(done), int(tally.counts[is_recent].max()), window.n_steps)
+
+    def _gather(self, window: Window) -> Iterator[Frame]:
+        reported = time.monotonic()
+        for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
+            if self._is_stopping():
+                raise ReadError("stopped before the window was read", "io_error")
+            yield self._place(samples, piece)
             if time.monotonic() - reported > _PROGRESS_S:
                 reported = time.monotonic()
                 share = 100 * (piece.end_ms - window.start_ms) / max(1, window.end_ms - window.start_ms)
@@ -144,8 +152,9 @@ class Unit:
         ------
         ReadError : the points could not be read; those read before were written, the rest is made up later.
         """
+        newest_ms = max(group.seen.newest_ms() for group in self.groups)
         window = Window(self._unseen_from(at_ms), at_ms, self.query.step_ms)
-        if window.n_steps == 0:
+        if window.n_steps == 0 or at_ms == self._inferred_to_ms:
             return 0
         table = self._reader.table(self.query)
         idle = set(self.groups)
@@ -171,6 +180,9 @@ class Unit:
         else:
             for group in idle:
                 self._metrics.skipped.labels(stage="infer", **group.names).inc()
+        if n_points:
+            self._inferred_to_ms = at_ms
+            self._report_missed(newest_ms, window.start_ms)
         return n_points
 
     def _place(self, samples: Samples, piece: Window) -> Frame:
@@ -184,17 +196,20 @@ class Unit:
         step_ms, limits = self.query.step_ms, self.limits
         if not limits.catches_up:
             return align_down(at_ms - limits.infer_every_ms, step_ms) + step_ms
-        lag_ms = limits.max_lookback_ms if limits.waits_for_late else min(_LAG_MS, limits.max_lookback_ms)
+        lag_ms = limits.max_lookback_ms if limits.waits_for_late else min(max(_LAG_MS, step_ms), limits.max_lookback_ms)
         starts = [t for g in self.groups if (t := g.seen.slowest_ms(lag_ms)) is not None]
-        start_ms = min(starts, default=at_ms - limits.infer_every_ms) + step_ms
+        start_ms = min(starts, default=align_down(at_ms - limits.infer_every_ms, step_ms)) + step_ms
         bound_ms = align_down(at_ms - max(limits.max_lookback_ms, limits.infer_every_ms, step_ms), step_ms) + step_ms
-        if start_ms < bound_ms - _LAG_MS:
+        return max(start_ms, bound_ms)
+
+    def _report_missed(self, newest_ms: int, start_ms: int) -> None:
+        if self.limits.catches_up and NEVER < newest_ms < start_ms - self.query.step_ms:
             log.warning(
                 "[Scheduler %s] query %r: points from %s to %s were missed and are too old to be made up "
                 "(reader.query_last_seen_max_lookback)",
-                *(self._scheduler_alias, self.query.alias, _text(start_ms), _text(bound_ms - step_ms)),
+                *(self._scheduler_alias, self.query.alias),
+                *(_text(newest_ms + self.query.step_ms), _text(start_ms - self.query.step_ms)),
             )
-        return max(start_ms, bound_ms)
 
     def _report_left_out(self, n_stale: int) -> None:
         if n_stale:

@@ -38,8 +38,10 @@ log = logging.getLogger("service")
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
 _OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 
-# A stop is over within eight seconds: jobs get four, undelivered outputs three, the server one.
-_JOBS_S, _WRITES_S, _SERVER_S = 4.0, 3.0, 1.0
+# A stop is over within eight seconds, also where all parts hang: each part's time, and that of all together.
+_JOBS_S, _WRITES_S, _SERVER_S, _STOP_S = 3.0, 2.5, 1.0, 7.0
+# Idle threads of executors end within this.
+_IDLE_S = 0.3
 
 
 def settle_ms(reader: ReaderSettings, query: Query) -> int:
@@ -129,7 +131,8 @@ def make_tasks(
         max_lookback_ms=config.reader.query_last_seen_max_lookback or fit_every_ms,
         catches_up=config.reader.query_from_last_seen_timestamp is not False,
         waits_for_late=config.reader.query_from_last_seen_timestamp is True,
-        memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()),
+        # Each scheduler has one fit at a time.
+        memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()) // len(config.schedulers),
         data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
     )
     tasks = []
@@ -209,19 +212,34 @@ class Service:
     def stop(self) -> bool:
         """Stop within eight seconds; true when nothing was cut short."""
         self._stopping.set()
-        deadline = time.monotonic() + _JOBS_S
+        started = time.monotonic()
+
+        def left(part_s: float, until_s: float = _STOP_S) -> float:
+            return max(0.0, min(part_s, started + until_s - time.monotonic()))
+
         for scheduler in self._schedulers:
             scheduler.stop()
-        clean = all(s.join(max(0.0, deadline - time.monotonic())) for s in self._schedulers)
+        clean = all([s.join(left(_JOBS_S, _JOBS_S)) for s in self._schedulers])
         self._reader.close()
-        clean &= self._writer.drain(_WRITES_S)
+        clean &= self._writer.drain(left(_WRITES_S))
         self._writer.close(0.1)
         if self._pusher is not None:
-            self._pusher.stop(_SERVER_S)
+            self._pusher.stop(left(_SERVER_S))
         for server in self._servers:
-            server.stop(_SERVER_S)
+            server.stop(left(_SERVER_S))
         self.pool.close()
-        return clean
+        return _ended(_IDLE_S) and clean
+
+
+def _ended(timeout_s: float) -> bool:
+    """Whether all threads that the end of the process would wait for have ended: a fit or a compilation may go on."""
+    deadline = time.monotonic() + timeout_s
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return False
+    return True
 
 
 def run(config: Config) -> int:
@@ -251,7 +269,7 @@ def run(config: Config) -> int:
         signal.signal(number, handler)  # type: ignore[arg-type]
     log.info("stopped%s", "" if clean else "; work that was under way has been cut short")
     if not clean:
-        # Threads that hang in the network must not hold the exit; all that counts has been flushed.
+        # Threads that hang in the network or compute must not hold the exit; all that counts has been flushed.
         logging.shutdown()
         os._exit(0)
     return 0

@@ -8,6 +8,7 @@ written (an image's read-only file system); otherwise the first that can be writ
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -64,8 +65,21 @@ def _writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
-            # Machine code is loaded from here: a folder that another user owns is not trusted.
-            return folder.stat().st_uid == os.getuid()
+            return _trusted(folder)
+    except OSError:
+        return False
+
+
+def _trusted(folder: Path) -> bool:
+    """Machine code is loaded from here: neither the folder nor the one that holds it may be another user's.
+
+    One that ENGINE_KERNEL_CACHE names may be: mounted volumes often are.
+    """
+    explicit = os.environ.get("ENGINE_KERNEL_CACHE")
+    is_named = explicit is not None and folder.parent == Path(explicit)
+    try:
+        owners = [f.stat().st_uid for f in ((folder,) if is_named else (folder, folder.parent))]
+        return folder.is_dir() and all(owner in (0, os.getuid()) for owner in owners)
     except OSError:
         return False
 
@@ -74,7 +88,7 @@ def _choose() -> Path | None:
     """The cache folder of this process; None where nothing can be read or written."""
     name = _fingerprint()
     folders = [base / name for base in _candidates()]
-    ready = [f for f in (_IMAGE / name, *folders) if f.is_dir() and f.stat().st_uid in (0, os.getuid())]
+    ready = [f for f in (_IMAGE / name, *folders) if _trusted(f)]
     return next((f for f in (*ready, *folders) if f in ready or _writable(f)), None)
 
 
@@ -109,19 +123,22 @@ class _Locator:
 caching.CacheImpl._locator_classes.insert(0, _Locator)
 
 
-def _save_is_optional(save: Callable[..., None]) -> Callable[..., None]:
-    """A cache that cannot be written (read-only, full disk) costs a compilation, never a failure."""
+def _is_optional(access: Callable[..., Any]) -> Callable[..., Any]:
+    """A cache that cannot be read (torn by a power cut) or written (full disk) costs a compilation, never a failure."""
 
-    def wrapped(self: Any, sig: Any, data: Any) -> None:
+    def wrapped(self: Any, *args: Any) -> Any:
         try:
-            save(self, sig, data)
-        except OSError:
-            return
+            return access(self, *args)
+        except Exception:  # noqa: BLE001 - a torn file can raise anything
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
 
     return wrapped
 
 
-caching.FunctionCache.save_overload = _save_is_optional(caching.FunctionCache.save_overload)
+caching.FunctionCache.load_overload = _is_optional(caching.FunctionCache.load_overload)
+caching.FunctionCache.save_overload = _is_optional(caching.FunctionCache.save_overload)
 
 
 def _jit(fastmath: bool | set[str]) -> Callable[[_Fn], _Fn]:

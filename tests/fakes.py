@@ -109,7 +109,12 @@ class StaticModel(Model, frozen=True, kw_only=True, tag_field="class", tag="stat
 
 
 class BrokenModel(StaticModel, frozen=True, kw_only=True, tag_field="class", tag="broken"):
-    """Fits, then fails at every inference."""
+    """Fits unless told otherwise, then fails at every inference, in a way that nobody thought of."""
+
+    fits: bool = True
+
+    def fit_rows(self, frame: Frame) -> State:
+        return super().fit_rows(frame) if self.fits else {}["cannot"]
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        raise ValueError("cannot")
+        raise KeyError("cannot")

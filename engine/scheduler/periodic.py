@@ -20,6 +20,9 @@ log = logging.getLogger("scheduler")
 _POLL_S = 1.0
 _RETRY_FIRST_MS = 5_000
 _RETRY_LAST_MS = 60_000
+# A loop that fails is begun again so many times, after pauses that double; then it stays dead and is reported so.
+_RESTARTS = 5
+_RESTART_S = 1.0
 # History is thin while less than this share of the fit window holds points, or too little for one of the models:
 # then it is fitted again each time its points have doubled.
 _THIN = 0.1
@@ -40,7 +43,7 @@ class Task:
     n_fitted: int = 0
     n_new: int = 0
     is_thin: bool = False
-    n_failures: int = 0
+    n_failures: dict[str, int] = field(default_factory=lambda: {"fit": 0, "infer": 0})
 
 
 def run_job(
@@ -59,13 +62,14 @@ def run_job(
             task.n_new += task.unit.infer(job.at_ms)
             progress.wants_refit = task.is_thin and task.n_new >= task.n_fitted
             progress.infer_retry_ms = None
-        task.n_failures = 0
+        task.n_failures[job.kind] = 0
     except Exception as err:  # the loop must outlive whatever a job does
         if is_stopping():
             return
         expected = isinstance(err, EngineError)
-        wait_ms = min(_RETRY_FIRST_MS << min(task.n_failures, 6), _RETRY_LAST_MS, task.unit.limits.infer_every_ms)
-        task.n_failures += 1
+        backoff_ms = _RETRY_FIRST_MS << min(task.n_failures[job.kind], 6)
+        wait_ms = min(backoff_ms, _RETRY_LAST_MS, task.unit.limits.infer_every_ms)
+        task.n_failures[job.kind] += 1
         if job.kind == "fit":
             progress.fit_retry_ms = clock() + wait_ms
         else:
@@ -142,6 +146,8 @@ class PeriodicScheduler:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._alive = metrics.scheduler_alive.labels(alias, preset)
+        self._alive.set(0)
+        self._restarts = {s: metrics.scheduler_restarts.labels(alias, preset, s) for s in ("success", "failure")}
         self._running: set[Future[None]] = set()
         self._infers = ThreadPoolExecutor(max(1, workers), thread_name_prefix=f"infer-{alias}")
         self._fits = ThreadPoolExecutor(1, thread_name_prefix=f"fit-{alias}")
@@ -166,35 +172,49 @@ class PeriodicScheduler:
         return not wait(set(self._running), max(0.0, deadline - time.monotonic())).not_done
 
     def _run(self) -> None:
-        self._alive.set(1)
-        try:
-            while not self._stopping.is_set():
-                now = self._clock()
-                for task in self._tasks:
-                    for job in due(self._schedule, task.pace, task.progress, now):
-                        start_job(task, job)
-                        self._submit(task, job)
-                wake = min(next_wake_ms(self._schedule, t.pace, t.progress, now) for t in self._tasks)
-                self._wake.wait(min(_POLL_S, max(0.001, (wake - self._clock()) / 1000)))
-                self._wake.clear()
-        except RuntimeError:
-            # The executors refuse jobs once stop() was called between the check above and here.
-            if not self._stopping.is_set():
-                raise
-        finally:
-            self._alive.set(0)
+        for n_failures in range(_RESTARTS + 1):
+            self._alive.set(1)
+            try:
+                self._loop()
+                return
+            except Exception as err:
+                if self._stopping.is_set():  # the executors refuse jobs from then on
+                    return
+                log.error("[Scheduler %s] the loop failed: %s", self.alias, err, exc_info=True)
+            finally:
+                self._alive.set(0)
+            if n_failures < _RESTARTS and self._stopping.wait(_RESTART_S * 2**n_failures):
+                return
+            self._restarts["success" if n_failures < _RESTARTS else "failure"].inc()
+        log.critical("[Scheduler %s] given up after %d restarts: it runs no more", self.alias, _RESTARTS)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            now = self._clock()
+            for task in self._tasks:
+                for job in due(self._schedule, task.pace, task.progress, now):
+                    self._submit(task, job)
+            wake = min(next_wake_ms(self._schedule, t.pace, t.progress, now) for t in self._tasks)
+            self._wake.wait(min(_POLL_S, max(0.001, (wake - self._clock()) / 1000)))
+            self._wake.clear()
 
     def _submit(self, task: Task, job: Job) -> None:
-        if job.kind == "fit":
-            self._fits.submit(self._job, task, job)
-            return
-        future = self._infers.submit(self._job, task, job)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        start_job(task, job)
+        try:
+            future = (self._fits if job.kind == "fit" else self._infers).submit(self._job, task, job)
+        except RuntimeError:  # stopping, or the system has no more threads
+            end_job(task, job)
+            raise
+        if job.kind == "infer":
+            self._running.add(future)
+            future.add_done_callback(self._running.discard)
 
     def _job(self, task: Task, job: Job) -> None:
-        if not self._stopping.is_set():
-            run_job(task, job, self._clock, self._stopping.is_set)
-        end_job(task, job)
+        try:
+            if not self._stopping.is_set():
+                run_job(task, job, self._clock, self._stopping.is_set)
+        finally:
+            end_job(task, job)
         self._after_job()
-        self._wake.set()
+        if job.kind == "fit":  # the first inference follows at once; all else the loop sees at its next look
+            self._wake.set()

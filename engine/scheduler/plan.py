@@ -1,7 +1,8 @@
 """What is due now: pure functions of schedule, progress and time; no clock, no threads, no I/O.
 
 Two kinds of time: *data time* is the timestamp of points, always a multiple of the query's step; *wall time* is
-when work happens. Data time t may be read from wall time t + settle - offset on.
+when work happens. Data time t may be read from wall time t + settle - offset on. A *tick* is a wall time without
+settle and scatter: every query of a scheduler has the same ticks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from engine.frame import align_down
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One periodic scheduler. `start_ms` is the data time of the first fit, later ones follow every `fit_every_ms`."""
+    """One periodic scheduler. `start_ms` is the tick of the first fit; ticks follow every `infer_every_ms`, fits every
+    `fit_every_ms` from there on.
+    """
 
     fit_window_ms: int
     fit_every_ms: int
@@ -31,14 +34,14 @@ class Pace:
     offset_ms: int = 0
     delay_ms: int = 0
 
-    def settled_ms(self, now_ms: int) -> int:
-        """The newest data time that may be read now."""
-        return align_down(now_ms - self.settle_ms + self.offset_ms, self.step_ms)
+    def data_ms(self, tick_ms: int) -> int:
+        """The newest data time that belongs to a tick."""
+        return align_down(tick_ms + self.offset_ms, self.step_ms)
 
 
 @dataclass(slots=True)
 class Progress:
-    """What one (scheduler, query) has done. Ticks are multiples of `infer_every_ms` in undelayed wall time.
+    """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last good fit.
 
     `wants_refit` is set while history is thin and has doubled since the last fit; `is_fitting` and
     `is_inferring` while such a job runs: there is at most one of each. A failed job is tried again at its
@@ -71,16 +74,19 @@ def due(schedule: Schedule, pace: Pace, progress: Progress, now_ms: int) -> list
     A fit belongs to data time: a late one has the window it would have had on time, and of several missed ones only
     the newest is done. An unfitted query tries at every tick. Missed ticks are one inference job.
     """
-    tick = align_down(now_ms - pace.settle_ms - pace.delay_ms, schedule.infer_every_ms)
-    at_ms = align_down(tick + pace.offset_ms, pace.step_ms)
+    tick = now_ms - pace.settle_ms - pace.delay_ms - _into_tick_ms(schedule, pace, now_ms)
     jobs = []
     may_infer = _is_new(tick, progress.infer_tick_ms, schedule) or _is_time(progress.infer_retry_ms, now_ms)
     if progress.is_fitted and not progress.is_inferring and may_infer:
-        jobs.append(Job("infer", at_ms, tick))
+        jobs.append(Job("infer", pace.data_ms(tick), tick))
     may_fit = _is_new(tick, progress.fit_tick_ms, schedule) or _is_time(progress.fit_retry_ms, now_ms)
-    if not progress.is_fitting and may_fit and (fit_at := _fit_due(schedule, progress, at_ms)) is not None:
-        jobs.append(Job("fit", align_down(fit_at, pace.step_ms), tick))
+    if not progress.is_fitting and may_fit and (at_ms := _fit_due(schedule, pace, progress, tick)) is not None:
+        jobs.append(Job("fit", at_ms, tick))
     return jobs
+
+
+def _into_tick_ms(schedule: Schedule, pace: Pace, now_ms: int) -> int:
+    return (now_ms - pace.settle_ms - pace.delay_ms - schedule.start_ms) % schedule.infer_every_ms
 
 
 def _is_new(tick_ms: int, last_ms: int | None, schedule: Schedule) -> bool:
@@ -92,18 +98,18 @@ def _is_time(retry_ms: int | None, now_ms: int) -> bool:
     return retry_ms is not None and now_ms >= retry_ms
 
 
-def _fit_due(schedule: Schedule, progress: Progress, at_ms: int) -> int | None:
+def _fit_due(schedule: Schedule, pace: Pace, progress: Progress, tick_ms: int) -> int | None:
     """Data time of the fit that is due, None where none is."""
-    if at_ms < schedule.start_ms:
+    if tick_ms < schedule.start_ms:
         return None
     if not progress.is_fitted or progress.wants_refit:
-        return at_ms
-    on_grid = schedule.start_ms + align_down(at_ms - schedule.start_ms, schedule.fit_every_ms)
-    return on_grid if progress.fit_at_ms is None or on_grid > progress.fit_at_ms else None
+        return pace.data_ms(tick_ms)
+    at_ms = pace.data_ms(schedule.start_ms + align_down(tick_ms - schedule.start_ms, schedule.fit_every_ms))
+    return at_ms if progress.fit_at_ms is None or at_ms > progress.fit_at_ms else None
 
 
 def next_wake_ms(schedule: Schedule, pace: Pace, progress: Progress, now_ms: int) -> int:
     """Wall time at which `due` may next have something to say that it did not say now."""
-    into = (now_ms - pace.settle_ms - pace.delay_ms) % schedule.infer_every_ms
+    into = _into_tick_ms(schedule, pace, now_ms)
     retries = (progress.fit_retry_ms, progress.infer_retry_ms)
     return min([now_ms + schedule.infer_every_ms - into, *(r for r in retries if r is not None and r > now_ms)])

@@ -46,6 +46,5 @@ def start_from_ms(text: str, tz: str, fit_every_ms: int, now_ms: int) -> int:
 
 
 def at_once_ms(paces: Iterable[Pace], infer_every_ms: int, now_ms: int) -> int:
-    """A first fit's time that makes it due now for every query."""
-    ticks = ((p, align_down(now_ms - p.settle_ms - p.delay_ms, infer_every_ms)) for p in paces)
-    return min(align_down(tick + pace.offset_ms, pace.step_ms) for pace, tick in ticks)
+    """A first fit's tick that makes it due now for every query."""
+    return min(align_down(now_ms - p.settle_ms - p.delay_ms, infer_every_ms) for p in paces)

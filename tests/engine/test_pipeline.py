@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from engine.errors import ReadError
-from engine.frame import Query, Window
+from engine.frame import Frame, Query, Window
 from engine.group import Group
 from engine.metrics import Metrics
 from engine.models.base import Model
@@ -175,6 +176,127 @@ def test_points_that_come_during_a_fit_are_in_the_new_state() -> None:
     # The window of 11 points to minute 5, then minutes 6, 7 and 8 replayed.
     assert bench.writer.written("yhat")[-1] == ("a", T0 + 9 * M, 14.0)
     assert bench.minutes() == list(range(0, 10))
+
+
+def test_a_late_fit_learns_what_was_scored_before_it_began() -> None:
+    bench = Bench(CountingModel(), StaticModel())
+    bench.feed("a", -30, 30)
+    bench.feed("late", -30, 6)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 8 * M)
+    bench.feed("late", 7, 30)
+    bench.unit.fit(T0 + 5 * M)
+    bench.unit.infer(T0 + 9 * M)
+    yhat = [cell for cell in bench.writer.written("yhat") if cell[0] == "a" and cell[2] != 1.0]
+    # The window of 11 points to minute 5, then minutes 6, 7 and 8, as if the fit had been on time.
+    assert yhat[-1] == ("a", T0 + 9 * M, 14.0)
+    late = [cell for cell in bench.writer.written("yhat") if cell[0] == "late" and cell[2] != 1.0]
+    assert late[-3:] == [("late", T0 + k * M, 5.0 + k) for k in (7, 8, 9)]
+    assert sorted(bench.minutes("late")) == sorted(2 * list(range(10)))
+
+
+def test_a_fit_that_breaks_down_keeps_no_frames() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -30, 30)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0)
+    read = bench.reader.read
+
+    def broken(query: Query, window: Window, scheduler_alias: str):  # type: ignore[no-untyped-def]
+        raise RuntimeError("nobody thought of this")
+
+    bench.reader.read = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        bench.unit.fit(T0)
+    bench.reader.read = read  # type: ignore[method-assign]
+    gc.collect()
+    before = sum(isinstance(found, Frame) for found in gc.get_objects())
+    for minute in range(1, 11):
+        bench.unit.infer(T0 + minute * M)
+    gc.collect()
+    assert sum(isinstance(found, Frame) for found in gc.get_objects()) <= before
+
+
+def test_a_model_that_cannot_be_fitted_does_not_stop_another(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(BrokenModel(fits=False), StaticModel(), CountingModel())
+    bench.feed("a", -10, 20)
+    result = bench.unit.fit(T0)
+    assert (result.is_fitted, result.is_complete) == (True, False)
+    bench.unit.infer(T0 + M)
+    assert {batch.model_alias for batch in bench.writer.batches} == {"m1", "m2"}
+    assert bench.count("vmanomaly_model_run_errors_total", stage="fit") == 1
+    assert "KeyError: 'cannot'" in caplog.text
+
+
+def test_a_full_disk_fails_only_the_models_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int, _start: int, _size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.fitting.os.posix_fallocate", full)
+    bench = Bench(StaticModel(), CountingModel(), memory_budget_bytes=0)
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    assert bench.groups[0].state is None
+    assert bench.groups[1].state is not None
+    assert bench.count("vmanomaly_model_run_errors_total", stage="fit") == 1
+
+
+def test_an_online_model_whose_interval_is_longer_than_its_window_is_fitted() -> None:
+    bench = Bench(CountingModel(), infer_every_ms=60 * M, max_lookback_ms=60 * M)
+    bench.feed("a", -60, 60)
+    assert bench.unit.fit(T0).is_fitted
+    bench.unit.infer(T0)
+    assert bench.minutes() == list(range(-4, 1))
+
+
+@pytest.mark.parametrize("catches_up", [True, False])
+def test_ticks_without_a_new_grid_time_are_no_skips(catches_up: bool, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(CountingModel(), infer_every_ms=M // 6, catches_up=catches_up)
+    bench.feed("a", -10, 20)
+    bench.feed("late", -10, -2)
+    bench.unit.fit(T0)
+    for _ in range(6):
+        bench.unit.infer(T0 + M)
+    assert all(window.start_ms % M == 0 for window in bench.reader.windows)
+    assert bench.count("vmanomaly_model_runs_skipped_total", stage="infer") == 0
+    assert "No unseen data" not in caplog.text
+    assert bench.minutes() == ([0, 1] if catches_up else [1])
+
+
+def test_a_series_one_long_step_late_is_waited_for() -> None:
+    bench = Bench(CountingModel(), infer_every_ms=10 * M, fit_window_ms=100 * M, max_lookback_ms=60 * M)
+    query = Query("q", "up", 10 * M)
+    bench.unit.query = bench.groups[0].query = query
+    bench.feed("a", -100, 100)
+    bench.feed("late", -100, 0)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0 + 10 * M)
+    bench.feed("late", 1, 20)
+    bench.unit.infer(T0 + 20 * M)
+    assert bench.minutes("late") == [0, 10, 20]
+
+
+def test_an_offline_model_that_knows_none_of_the_series_has_a_skip_and_no_run() -> None:
+    bench = Bench(StaticModel())
+    bench.feed("a", -10, 0)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0)
+    bench.feed("b", 1, 1)
+    bench.unit.infer(T0 + M)
+    assert bench.count("vmanomaly_model_runs_total", stage="infer") == 1
+    assert bench.count("vmanomaly_model_runs_skipped_total", stage="infer") == 1
+    assert len(bench.writer.batches) == 1
+
+
+def test_missed_points_are_reported_when_there_are_points_again(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(CountingModel(), max_lookback_ms=3 * M)
+    bench.feed("a", -10, 0)
+    bench.feed("a", 20, 30)
+    bench.unit.fit(T0)
+    for minute in range(0, 31):
+        bench.unit.infer(T0 + minute * M)
+    assert caplog.text.count("too old to be made up") == 1
+    assert bench.minutes() == [0, *range(20, 31)]
 
 
 def test_a_failing_model_does_not_stop_another() -> None:

@@ -29,6 +29,23 @@ def test_first_fit_is_exactly_at_start_from() -> None:
     assert due(plan, pace(), Progress(), T0 + 7 * M + 5 * S) == [Job("fit", T0 + 7 * M, T0 + 7 * M)]
 
 
+def test_start_from_beside_the_grid_of_whole_intervals_is_kept_to() -> None:
+    plan = schedule(infer=H, fit=D, start=T0 + 30 * M)
+    assert due(plan, pace(), Progress(), T0 + 30 * M + 4 * S) == []
+    assert due(plan, pace(), Progress(), T0 + 31 * M) == [Job("fit", T0 + 30 * M, T0 + 30 * M)]
+    progress = Progress(is_fitted=True, fit_at_ms=T0 + 30 * M, fit_tick_ms=T0 + 30 * M, infer_tick_ms=T0 + 30 * M)
+    assert due(plan, pace(), progress, T0 + 89 * M) == []
+    assert due(plan, pace(), progress, T0 + 91 * M) == [Job("infer", T0 + 90 * M, T0 + 90 * M)]
+    assert next_wake_ms(plan, pace(), progress, T0 + 31 * M) == T0 + 90 * M + 5 * S
+
+
+def test_offset_delays_neither_the_first_fit_nor_later_ones() -> None:
+    plan, far = schedule(infer=H, fit=6 * H, start=T0), pace(offset=-2 * H)
+    assert due(plan, far, Progress(), T0 + 5 * S) == [Job("fit", T0 - 2 * H, T0)]
+    progress = Progress(is_fitted=True, fit_at_ms=T0 - 2 * H, fit_tick_ms=T0, infer_tick_ms=T0 + 6 * H)
+    assert due(plan, far, progress, T0 + 6 * H + 5 * S) == [Job("fit", T0 + 4 * H, T0 + 6 * H)]
+
+
 def test_a_point_is_read_only_when_it_has_settled() -> None:
     progress = Progress(is_fitted=True, fit_at_ms=T0, fit_tick_ms=T0, infer_tick_ms=T0)
     assert due(schedule(), pace(settle=30 * S), progress, T0 + M + 29 * S) == []

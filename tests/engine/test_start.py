@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.scheduler.start import parse_start, start_from_ms
+from engine.scheduler.plan import Pace, Progress, Schedule, due
+from engine.scheduler.start import at_once_ms, parse_start, start_from_ms
 
 H = 3_600_000
 
@@ -34,6 +35,18 @@ def ms(text: str) -> int:
 def test_first_fit_time(text: str, tz: str, now: str, expected: str) -> None:
     got = start_from_ms(text, tz, 6 * H, ms(now))
     assert datetime.fromtimestamp(got / 1000, UTC) == datetime.fromisoformat(expected)
+
+
+def test_without_start_from_every_query_is_fitted_at_once() -> None:
+    now = ms("2026-03-01T10:20:33Z")
+    paces = [
+        Pace(60_000, 5_000),
+        Pace(420_000, 30_000, -90_000),
+        Pace(H, 5_000, 0, 50 * 60_000),
+        Pace(10_000, 0, 3 * H),
+    ]
+    schedule = Schedule(24 * H, 6 * H, H, at_once_ms(paces, H, now))
+    assert [[job.kind for job in due(schedule, pace, Progress(), now)] for pace in paces] == [["fit"]] * 4
 
 
 @pytest.mark.parametrize("text", ["noon", "25:00", "10:60", "2026-13-01", ""])
