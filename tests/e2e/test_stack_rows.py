@@ -6,6 +6,8 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -263,3 +265,24 @@ def test_a_stopped_server_ends_a_read_in_time_and_is_read_when_it_goes_on(stack:
     finally:
         stack.kill("victoriametrics", signal.SIGCONT)
     assert read(stack.vm, "paused", window)["0"].tolist() == [1, 2]
+
+
+def test_scores_more_than_five_minutes_apart_keep_the_documented_rule_firing(stack: Stack) -> None:
+    """A rule is evaluated on the newest score of the last five minutes."""
+    start = yesterday()
+    times = [start + 10 * k * MINUTE for k in range(6)]
+    stack.add([{"metric": {"__name__": "anomaly_score", "i": "rule"}, "timestamps": times, "values": [2.0] * 6}])
+    stack.flush()
+    documented = "max_over_time(anomaly_score[15m]) > 1"
+    assert f"`{documented}`" in (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    firing = {}
+    for expr in ("anomaly_score > 1", documented):
+        found = []
+        for minute in range(20, 40):
+            params: dict[str, Any] = {"query": expr.replace("anomaly_score", 'anomaly_score{i="rule"}'), "step": "5m",
+                                      "time": start // 1000 + 60 * minute}  # fmt: skip
+            reply = httpx.get(f"{stack.vm}/api/v1/query", params=params, timeout=10).raise_for_status()
+            found.append(bool(reply.json()["data"]["result"]))
+        firing[expr] = found
+    assert not all(firing["anomaly_score > 1"])
+    assert all(firing[documented])

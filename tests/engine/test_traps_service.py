@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
+import engine.http
 from engine import __version__
 from engine.config.schema import load_config
 from engine.errors import ReadError
@@ -102,6 +103,22 @@ def test_more_queries_than_connections_wait_and_lose_nothing() -> None:
     assert all(np.allclose(np.concatenate([s.values for s in each]), expected, rtol=1e-15) for each in found)
     assert total(metrics, "vmanomaly_reader_responses_total", code="200") == 40
     assert total(metrics, "vmanomaly_reader_responses_total") == 40
+
+
+def test_connections_are_dropped_before_the_server_drops_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.http.KEEPALIVE_S <= 30  # VictoriaMetrics: 60
+    monkeypatch.setattr(engine.http, "KEEPALIVE_S", 0.2)
+    server = ImportServer()
+    writer = VmWriter(VmWriterSettings(datasource_url=server.url), Metrics())
+    try:
+        for k in range(3):
+            writer.submit(numbered(k))
+            assert writer.drain(10)
+            time.sleep(0.4)
+        assert [request.connection for request in server.requests] == [0, 1, 2]
+    finally:
+        writer.close(1)
+        server.stop()
 
 
 def test_parts_can_be_logged_and_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:
