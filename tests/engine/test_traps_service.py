@@ -49,6 +49,9 @@ writer: {class: vm, datasource_url: "http://vm:8428"}
 """
 
 
+QUERY_1S = Query("q", "m", 1000)
+
+
 def loaded(folder: Path, text: str = BASE) -> Any:
     (folder / "config.yml").write_text(text)
     return load_config([folder / "config.yml"], {})
@@ -156,6 +159,32 @@ def test_a_read_that_hangs_holds_up_no_other_query() -> None:
     finally:
         scheduler.stop()
         release.set()
+        assert scheduler.join(5)
+        pool.close()
+
+
+def test_a_scheduler_whose_loop_failed_is_begun_again() -> None:
+    failures = iter([True])
+
+    def clock() -> int:
+        if next(failures, False):
+            raise RuntimeError("can't start new thread")
+        return time.time_ns() // 1_000_000
+
+    metrics, pool, reader, writer = Metrics(), Pool(1), MemoryReader(), MemoryWriter()
+    now = time.time_ns() // 1_000_000_000 * 1000
+    reader.points["a"] = {now + k * 1000: float(k % 3) for k in range(-100, 100)}
+    group = group_of(CountingModel(), "m", (pool, metrics), QUERY_1S, "s")
+    unit = Unit("s", QUERY_1S, [group], Limits(20_000, 1000, 60_000), reader, writer, pool, metrics)
+    plan = Schedule(20_000, 3_600_000, 1000, now - 1000)
+    scheduler = PeriodicScheduler("s", "default", plan, [Task(unit, Pace(1000, 0))], 1, metrics, clock)
+    try:
+        scheduler.start()
+        until(writer.written, 20, "it scores")
+        assert total(metrics, "vmanomaly_scheduler_restarts_total", status="success") == 1
+        assert total(metrics, "vmanomaly_scheduler_alive") == 1
+    finally:
+        scheduler.stop()
         assert scheduler.join(5)
         pool.close()
 
