@@ -27,7 +27,7 @@ from engine.scheduler.plan import Job, Pace, Schedule
 from engine.score import resolve
 from engine.settings import Range
 from tests.engine.reader.memory_server import Server, reader_of
-from tests.engine.test_pipeline import QUERY, T0, Bench, H, M
+from tests.engine.unit_bench import QUERY, T0, Bench, H, M
 from tests.fakes import CountingModel, MemoryWriter, StaticModel
 from tests.models.test_contract import VARIANTS
 from tests.strategies import frame_of

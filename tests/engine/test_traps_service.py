@@ -34,8 +34,8 @@ from engine.writer.vm import VmWriter
 from tests.e2e.stack import free_port, until
 from tests.engine.reader.memory_server import Server, reader_of, settings_of
 from tests.engine.scripted import ScriptedVm, value_at
-from tests.engine.test_pipeline import T0, M
 from tests.engine.test_traps import group_of, total
+from tests.engine.unit_bench import T0, M
 from tests.engine.writer.batches import numbered
 from tests.engine.writer.server import Answer, ImportServer
 from tests.fakes import CountingModel, MemoryReader, MemoryWriter
