@@ -40,8 +40,6 @@ _OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 
 # A stop is over within eight seconds, also where all parts hang: each part's time, and that of all together.
 _JOBS_S, _WRITES_S, _SERVER_S, _STOP_S = 3.0, 2.5, 1.0, 7.0
-# Idle threads of executors end within this.
-_IDLE_S = 0.3
 
 
 def settle_ms(reader: ReaderSettings, query: Query) -> int:
@@ -228,18 +226,7 @@ class Service:
         for server in self._servers:
             server.stop(left(_SERVER_S))
         self.pool.close()
-        return _ended(_IDLE_S) and clean
-
-
-def _ended(timeout_s: float) -> bool:
-    """Whether all threads that the end of the process would wait for have ended: a fit or a compilation may go on."""
-    deadline = time.monotonic() + timeout_s
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                return False
-    return True
+        return clean
 
 
 def run(config: Config) -> int:

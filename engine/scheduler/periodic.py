@@ -148,7 +148,7 @@ class PeriodicScheduler:
         self._alive = metrics.scheduler_alive.labels(alias, preset)
         self._alive.set(0)
         self._restarts = {s: metrics.scheduler_restarts.labels(alias, preset, s) for s in ("success", "failure")}
-        self._running: set[Future[None]] = set()
+        self._running: dict[str, set[Future[None]]] = {"fit": set(), "infer": set()}
         self._infers = ThreadPoolExecutor(max(1, workers), thread_name_prefix=f"infer-{alias}")
         self._fits = ThreadPoolExecutor(1, thread_name_prefix=f"fit-{alias}")
         self._thread = threading.Thread(target=self._run, name=f"scheduler-{alias}", daemon=True)
@@ -165,11 +165,14 @@ class PeriodicScheduler:
         self._fits.shutdown(wait=False, cancel_futures=True)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until the loop and all inference jobs have ended; false when the time was over first."""
+        """Wait until the loop and all inference jobs have ended; false when the time was over first, or when a fit,
+        which nobody waits for, is still under way.
+        """
         deadline = time.monotonic() + timeout_s
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        return not wait(set(self._running), max(0.0, deadline - time.monotonic())).not_done
+        left = wait(set(self._running["infer"]), max(0.0, deadline - time.monotonic())).not_done
+        return not left and not self._running["fit"]
 
     def _run(self) -> None:
         for n_failures in range(_RESTARTS + 1):
@@ -205,9 +208,8 @@ class PeriodicScheduler:
         except RuntimeError:  # stopping, or the system has no more threads
             end_job(task, job)
             raise
-        if job.kind == "infer":
-            self._running.add(future)
-            future.add_done_callback(self._running.discard)
+        self._running[job.kind].add(future)
+        future.add_done_callback(self._running[job.kind].discard)
 
     def _job(self, task: Task, job: Job) -> None:
         try:

@@ -88,6 +88,8 @@ class ScriptedVm:
         fault = self.fault
         if "query" not in params or "start" not in params:
             answer(http, 200, "text/plain", b"OK")
+        elif params["query"] == ["fails_always"]:
+            answer(http, *_ANSWERS["bad query"])
         elif fault in _ANSWERS:
             answer(http, *_ANSWERS[fault])
         elif fault == "redirect":

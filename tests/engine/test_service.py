@@ -1,0 +1,83 @@
+"""The object graph of a configuration: what its keys make of the schedule."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config.schema import Config, load_config
+from engine.memory import memory_capacity
+from engine.metrics import Metrics
+from engine.pool import Pool
+from engine.scheduler.periodic import Task, end_job, start_job
+from engine.scheduler.plan import Schedule, due
+from engine.scheduler.settings import PeriodicSettings
+from engine.service import make_schedule, make_tasks
+from tests.fakes import MemoryReader, MemoryWriter
+
+S, M, H = 1_000, 60_000, 3_600_000
+NOW = 472_222 * H + 17_345
+BASE = """
+schedulers:
+  s: {class: periodic, infer_every: 1m, fit_window: 1d, fit_every: 2h}
+models: {m: {class: zscore_online}}
+reader: {datasource_url: "http://vm", sampling_period: 1m, queries: {QUERIES}}
+writer: {datasource_url: "http://vm"}
+"""
+
+
+def made(folder: Path, text: str) -> tuple[Config, list[Task], Schedule]:
+    (folder / "config.yml").write_text(text)
+    config = load_config([folder / "config.yml"], {})
+    tasks = make_tasks(config, "s", MemoryReader(), MemoryWriter(), Pool(1), Metrics())
+    settings = config.schedulers["s"]
+    assert isinstance(settings, PeriodicSettings)
+    return config, tasks, make_schedule(settings, tasks, NOW)
+
+
+def infer_times(tasks: list[Task], schedule: Schedule, minutes: int) -> dict[str, list[int]]:
+    """When each query is inferred, in milliseconds after `NOW`, by a loop that looks ten times a second."""
+    found: dict[str, list[int]] = {task.unit.query.alias: [] for task in tasks}
+    for now in range(NOW, NOW + minutes * M, 100):
+        for task in tasks:
+            for job in due(schedule, task.pace, task.progress, now):
+                start_job(task, job)
+                if job.kind == "infer":
+                    found[task.unit.query.alias].append(now - NOW)
+                task.progress.is_fitted, task.progress.fit_at_ms = True, job.at_ms
+                end_job(task, job)
+    return found
+
+
+@pytest.mark.parametrize("scatter", [True, False])
+def test_scattered_queries_are_spread_evenly_over_the_interval(tmp_path: Path, scatter: bool) -> None:
+    text = BASE.replace("{QUERIES}", "{a: {expr: u}, b: {expr: v}, c: {expr: w}, d: {expr: x}}")
+    _, tasks, schedule = made(tmp_path, text.replace("1m,", f"1m, scatter_infer_jobs: {scatter},".lower(), 1))
+    late = {alias: [time for time in times if time > M] for alias, times in infer_times(tasks, schedule, 4).items()}
+    assert all(len(times) == 3 for times in late.values())
+    first = sorted(times[0] for times in late.values())
+    gaps = [round((b - a) / S) for a, b in pairwise(first)]
+    assert gaps == ([15] * 3 if scatter else [0] * 3)
+
+
+def test_a_point_is_read_once_it_has_settled_and_offset_moves_what_is_read(tmp_path: Path) -> None:
+    queries = "{short: {expr: u, step: 10s}, long: {expr: v}, past: {expr: w, offset: -10m}}"
+    _, tasks, schedule = made(tmp_path, BASE.replace("{QUERIES}", queries))
+    by_alias = {task.unit.query.alias: task for task in tasks}
+    at = NOW + M - 17_345 + 6 * S  # six seconds after a whole minute
+    jobs: dict[str, Any] = {}
+    for alias, task in by_alias.items():
+        (jobs[alias],) = due(schedule, task.pace, task.progress, at)
+    minute = NOW - 17_345 + M
+    assert {alias: job.at_ms - minute for alias, job in jobs.items()} == {"short": -M, "long": 0, "past": -10 * M}
+
+
+def test_schedulers_share_the_memory_budget(tmp_path: Path) -> None:
+    text = BASE.replace("{QUERIES}", "{a: {expr: u}}")
+    alone = made(tmp_path, text)[1][0].unit.limits.memory_budget_bytes
+    assert alone == pytest.approx(0.6 * memory_capacity(), rel=0.01)
+    shared = text.replace("models:", "  t: {class: periodic, infer_every: 1m, fit_window: 1d}\nmodels:")
+    assert made(tmp_path, shared)[1][0].unit.limits.memory_budget_bytes == alone // 2
