@@ -23,6 +23,8 @@ _RETRY_LAST_MS = 60_000
 # A loop that fails is begun again so many times, after pauses that double; then it stays dead and is reported so.
 _RESTARTS = 5
 _RESTART_S = 1.0
+# A fit that is stopped has no result to wait for: it is given the time to see the stop between two pieces.
+_FIT_STOP_S = 0.5
 # History is thin while less than this share of the fit window holds points, or too little for one of the models:
 # then it is fitted again each time its points have doubled.
 _THIN = 0.1
@@ -165,14 +167,13 @@ class PeriodicScheduler:
         self._fits.shutdown(wait=False, cancel_futures=True)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until the loop and all inference jobs have ended; false when the time was over first, or when a fit,
-        which nobody waits for, is still under way.
-        """
+        """Wait until the loop and all jobs have ended, for a fit only a moment; false when the time was over first."""
         deadline = time.monotonic() + timeout_s
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        left = wait(set(self._running["infer"]), max(0.0, deadline - time.monotonic())).not_done
-        return not left and not self._running["fit"]
+        left = [wait(set(self._running["infer"]), max(0.0, deadline - time.monotonic())).not_done]
+        left += [wait(set(self._running["fit"]), min(_FIT_STOP_S, max(0.0, deadline - time.monotonic()))).not_done]
+        return not any(left)
 
     def _run(self) -> None:
         for n_failures in range(_RESTARTS + 1):
