@@ -175,11 +175,11 @@ def test_a_fit_that_breaks_down_keeps_no_frames() -> None:
         bench.unit.fit(T0)
     bench.reader.read = read  # type: ignore[method-assign]
     gc.collect()
-    before = sum(isinstance(found, Frame) for found in gc.get_objects())
+    before = sum(type(found) is Frame for found in gc.get_objects())
     for minute in range(1, 11):
         bench.unit.infer(T0 + minute * M)
     gc.collect()
-    assert sum(isinstance(found, Frame) for found in gc.get_objects()) <= before
+    assert sum(type(found) is Frame for found in gc.get_objects()) <= before
 
 
 def test_a_model_that_cannot_be_fitted_does_not_stop_another(caplog: pytest.LogCaptureFixture) -> None:
@@ -191,6 +191,22 @@ def test_a_model_that_cannot_be_fitted_does_not_stop_another(caplog: pytest.LogC
     assert {batch.model_alias for batch in bench.writer.batches} == {"m1", "m2"}
     assert bench.count("vmanomaly_model_run_errors_total", stage="fit") == 1
     assert "KeyError: 'cannot'" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["fit", "infer"])
+def test_what_a_stop_cuts_short_is_no_error_of_a_model(stage: str, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(StaticModel(), CountingModel())
+    for k in range(200):
+        bench.feed(f"s{k}", -10, 20)
+    if stage == "infer":
+        bench.unit.fit(T0)
+    bench.pool.close()  # as the service does while jobs may still run
+    run = bench.unit.fit if stage == "fit" else bench.unit.infer
+    bench.reader.after_read = lambda: setattr(bench, "is_stopping", True)
+    with pytest.raises(ReadError):
+        run(T0)
+    assert bench.count("vmanomaly_model_run_errors_total", stage=stage) == 0
+    assert "Error" not in caplog.text
 
 
 def test_a_full_disk_fails_only_the_models_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_a_fit_leaves_no_file_and_no_window_behind(tmp_path: Path) -> None:
         assert bench.unit.fit(T0 + minute * M).is_fitted
         assert list(tmp_path.iterdir()) == []
     gc.collect()
-    assert [o for o in gc.get_objects() if isinstance(o, WindowStore)] == []
+    assert [o for o in gc.get_objects() if type(o) is WindowStore] == []
 
 
 def test_a_refit_forgets_what_was_learned_before_it() -> None:
