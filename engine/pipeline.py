@@ -125,6 +125,7 @@ class Unit:
             for frame in self._gather(Window(window.end_ms + window.step_ms, later_ms, window.step_ms)):
                 for each in fits:
                     each.make_up(frame)
+        self._leave_if_stopping()
         n_valid = int(tally.counts[is_recent].sum())
         done = [each.hand_over(n_valid, keep.size * window.n_steps) for each in fits]
         return FitResult(any(done), all(done), int(tally.counts[is_recent].max()), window.n_steps)
@@ -132,8 +133,7 @@ class Unit:
     def _gather(self, window: Window) -> Iterator[Frame]:
         reported = time.monotonic()
         for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
-            if self._is_stopping():
-                raise ReadError("stopped before the window was read", "io_error")
+            self._leave_if_stopping()
             yield self._place(samples, piece)
             if time.monotonic() - reported > _PROGRESS_S:
                 reported = time.monotonic()
@@ -168,6 +168,7 @@ class Unit:
                 try:
                     batch = group.infer(frame, table)
                 except ModelError as err:
+                    self._leave_if_stopping()
                     idle.discard(group)
                     log.error("[Scheduler %s] Error during stage infer: %s", self._scheduler_alias, err)
                     self._metrics.run_errors.labels(stage="infer", **group.names).inc()
@@ -184,6 +185,11 @@ class Unit:
             self._inferred_to_ms = at_ms
             self._report_missed(newest_ms, window.start_ms)
         return n_points
+
+    def _leave_if_stopping(self) -> None:
+        """What a stop cuts short is no failure of a model."""
+        if self._is_stopping():
+            raise ReadError("stopped", "io_error")
 
     def _place(self, samples: Samples, piece: Window) -> Frame:
         started = time.perf_counter()

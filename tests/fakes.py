@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -15,11 +15,12 @@ from engine.models.base import Model
 
 @dataclass
 class MemoryReader:
-    """Answers from points put in by hand: ``points[name][time_ms] = value``."""
+    """Answers from points put in by hand: ``points[name][time_ms] = value``; then calls `after_read`."""
 
     points: dict[str, dict[int, float]] = field(default_factory=dict)
     steps_a_piece: int = 1_000_000
     failures: int = 0
+    after_read: Callable[[], object] = lambda: None
     windows: list[Window] = field(default_factory=list)
     _table: SeriesTable = field(default_factory=SeriesTable)
 
@@ -42,6 +43,7 @@ class MemoryReader:
             flat = [point for points in found.values() for point in points]
             times = np.array([t for t, _ in flat], dtype=np.int64)
             yield piece, Samples(series, indptr, times, np.array([v for _, v in flat], dtype=np.float64))
+        self.after_read()
 
     def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
         return

@@ -202,6 +202,7 @@ def test_what_a_stop_cuts_short_is_no_error_of_a_model(stage: str, caplog: pytes
         bench.unit.fit(T0)
     bench.pool.close()  # as the service does while jobs may still run
     run = bench.unit.fit if stage == "fit" else bench.unit.infer
+    bench.is_stopping = stage == "infer"
     bench.reader.after_read = lambda: setattr(bench, "is_stopping", True)
     with pytest.raises(ReadError):
         run(T0)

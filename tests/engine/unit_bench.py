@@ -28,7 +28,8 @@ class Bench:
         values = {"fit_window_ms": 10 * M, "infer_every_ms": M, "max_lookback_ms": 30 * M, **limits}
         bounds = Limits(**values)  # type: ignore[arg-type]
         parts = (self.reader, self.writer, self.pool, self.metrics)
-        self.unit = Unit("s", QUERY, self.groups, bounds, *parts)
+        self.is_stopping = False
+        self.unit = Unit("s", QUERY, self.groups, bounds, *parts, lambda: self.is_stopping)
 
     def feed(self, name: str, first: int, last: int, value: float = 1.0) -> None:
         """Points of one series at minutes first..last after T0."""
