@@ -187,6 +187,7 @@ class GroupFit:
 
     def hand_over(self, n_valid: int, n_points: int) -> bool:
         """Give the state to the group; false where there is none, which is logged and counted."""
+        self._run(self._adopted)
         state = self._state
         if state is None:
             self._give_up()
@@ -199,8 +200,12 @@ class GroupFit:
         self._metrics.runs.labels(**self._labels).inc()
         self._metrics.run_seconds.labels(**self._labels).observe(self._seconds)
         self._metrics.accepted.labels(**self._labels).inc(n_valid)
-        self.group.adopt(state, self._seen_to_ms)
         return True
+
+    def _adopted(self) -> State | None:
+        if self._state is not None:
+            self.group.adopt(self._state, self._seen_to_ms)
+        return self._state
 
     def _result(self, keep: I64, store: WindowStore | None) -> State | None:
         if self.model.fit_by == "time":

@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from engine import score
 from engine.errors import ModelError
-from engine.frame import I64, Batch, Frame, Output, Query, SeriesTable, State
+from engine.frame import F64, I64, Batch, Frame, Output, Query, SeriesTable, State
 from engine.metrics import Metrics
 from engine.models.base import Model, align, infer
 from engine.pool import Pool
@@ -93,6 +94,7 @@ class Group:
         self._writes_aliases = writes_aliases
         self._lock = threading.Lock()
         self._meanwhile: list[Frame] | None = None
+        self._fitted_to_ms = NEVER
         metrics.models_active.labels(**self.names).set(0)
 
     def begin_fit(self) -> SeenTimes:
@@ -124,6 +126,7 @@ class Group:
             if self.state is None:
                 self.seen.raise_to(state.series, learned_to_ms)
             self.state = state
+            self._fitted_to_ms = learned_to_ms
             self._metrics.models_active.labels(**self.names).set(state.series.size)
 
     def infer(self, frame: Frame, table: SeriesTable) -> Batch | None:
@@ -163,13 +166,22 @@ class Group:
         if unknown.size and not self.model.is_online:
             self._metrics.series_skipped.labels(stage="infer", reason="unknown", **self.names).inc(unknown.size)
         state, aligned = align(self.model, state, frame)
-        prediction, state = infer(self.model, state, aligned, self._pool)
-        columns = score.apply(self.policy, self.model.warm_up, prediction, aligned)
-        self.state = state
+        columns, new = self._predict(state, aligned)
+        is_learned = aligned.timestamps_ms <= self._fitted_to_ms
+        if self.model.is_online and is_learned.any():
+            # The fit had these points before they could be scored: they are not learned twice.
+            values = np.where(is_learned, np.nan, aligned.values)
+            later, new = self._predict(state, replace(aligned, values=values))
+            columns = {name: np.where(is_learned, column, later[name]) for name, column in columns.items()}
+        self.state = state = new
         if self._meanwhile is not None:
             self._meanwhile.append(frame)
         self._metrics.models_active.labels(**self.names).set(state.series.size)
         return Output(aligned.series, aligned.timestamps_ms, score.select(self.model, columns))
+
+    def _predict(self, state: State, frame: Frame) -> tuple[dict[str, F64], State]:
+        prediction, state = infer(self.model, state, frame, self._pool)
+        return dict(score.apply(self.policy, self.model.warm_up, prediction, frame)), state
 
     def _unseen(self, frame: Frame) -> Frame:
         """The frame with points that were scored before set to missing."""

@@ -146,7 +146,7 @@ class Unit:
 
         Returns
         -------
-        The most new points that a series had.
+        The most points that a series had after the newest that was known.
 
         Raises
         ------
@@ -154,16 +154,18 @@ class Unit:
         """
         newest_ms = max(group.seen.newest_ms() for group in self.groups)
         window = Window(self._unseen_from(at_ms), at_ms, self.query.step_ms)
-        if window.n_steps == 0 or at_ms == self._inferred_to_ms:
+        if window.n_steps == 0:
             return 0
         table = self._reader.table(self.query)
         idle = set(self.groups)
-        n_points = 0
+        n_points = n_new = 0
         for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
             frame = self._place(samples, piece)
             if frame.series.size == 0:
                 continue
-            n_points += int(np.isfinite(frame.values).sum(axis=1).max())
+            finite = np.isfinite(frame.values)
+            n_points += int(np.count_nonzero(finite))
+            n_new += int(finite[:, frame.timestamps_ms > newest_ms].sum(axis=1).max())
             for group in self.groups:
                 try:
                     batch = group.infer(frame, table)
@@ -176,6 +178,8 @@ class Unit:
                 if batch is not None:
                     idle.discard(group)
                     self._writer.submit(batch)
+        if at_ms == self._inferred_to_ms:
+            return n_new  # a tick within a step looks for late series: to find none is no skip
         if len(idle) == len(self.groups):
             self._report_empty("No unseen data" if n_points else "No data", window, "infer")
         else:
@@ -184,7 +188,7 @@ class Unit:
         if n_points:
             self._inferred_to_ms = at_ms
             self._report_missed(newest_ms, window.start_ms)
-        return n_points
+        return n_new
 
     def _leave_if_stopping(self) -> None:
         """What a stop cuts short is no failure of a model."""

@@ -79,7 +79,7 @@ def test_a_series_that_arrives_late_is_scored_when_it_comes() -> None:
     bench.unit.fit(T0)
     for minute in range(1, 10):
         bench.feed("late", minute - 3, minute - 3)
-        bench.unit.infer(T0 + minute * M)
+        assert bench.unit.infer(T0 + minute * M) == (2 if minute == 1 else 1), "new points, however wide the read"
     assert bench.minutes("a") == list(range(0, 10))
     assert bench.minutes("late") == list(range(0, 7))
 
@@ -160,6 +160,19 @@ def test_a_late_fit_learns_what_was_scored_before_it_began() -> None:
     assert sorted(bench.minutes("late")) == sorted(2 * list(range(10)))
 
 
+def test_points_that_a_fit_had_before_they_were_scored_are_learned_once() -> None:
+    bench = Bench(CountingModel())
+    bench.feed("a", -30, 30)
+    bench.unit.fit(T0)
+    bench.unit.infer(T0)
+    bench.unit.fit(T0 + 5 * M)
+    bench.unit.infer(T0 + 7 * M)
+    bench.unit.infer(T0 + 8 * M)
+    assert bench.minutes() == list(range(0, 9))
+    # The window's 11 points to minute 5 count once each.
+    assert [v for _, t, v in bench.writer.written("yhat") if t > T0 + 5 * M] == [11.0, 12.0, 13.0]
+
+
 def test_a_fit_that_breaks_down_keeps_no_frames() -> None:
     bench = Bench(CountingModel())
     bench.feed("a", -30, 30)
@@ -191,6 +204,24 @@ def test_a_model_that_cannot_be_fitted_does_not_stop_another(caplog: pytest.LogC
     assert {batch.model_alias for batch in bench.writer.batches} == {"m1", "m2"}
     assert bench.count("vmanomaly_model_run_errors_total", stage="fit") == 1
     assert "KeyError: 'cannot'" in caplog.text
+
+
+def test_a_new_state_that_cannot_be_brought_up_to_date_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(CountingModel(), CountingModel())
+    bench.feed("a", -10, 20)
+    bench.unit.fit(T0)
+    before = bench.groups[0].state
+
+    def fail(*_: object) -> None:
+        raise MemoryError("full")
+
+    monkeypatch.setattr(bench.groups[0], "adopt", fail)
+    bench.unit.fit(T0 + 5 * M)
+    assert bench.groups[0].state is before
+    bench.unit.infer(T0 + 6 * M)
+    yhat = {b.model_alias: b.output.columns["yhat"][0, -1] for b in bench.writer.batches}
+    assert yhat == {"m0": 16.0, "m1": 11.0}
+    assert bench.count("vmanomaly_model_run_errors_total", stage="fit") == 1
 
 
 @pytest.mark.parametrize("stage", ["fit", "infer"])
@@ -235,7 +266,7 @@ def test_an_online_model_whose_interval_is_longer_than_its_window_is_fitted() ->
 def test_ticks_without_a_new_grid_time_are_no_skips(catches_up: bool, caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(CountingModel(), infer_every_ms=M // 6, catches_up=catches_up)
     bench.feed("a", -10, 20)
-    bench.feed("late", -10, -2)
+    bench.feed("late", -10, -1)
     bench.unit.fit(T0)
     for _ in range(6):
         bench.unit.infer(T0 + M)
@@ -243,6 +274,9 @@ def test_ticks_without_a_new_grid_time_are_no_skips(catches_up: bool, caplog: py
     assert bench.count("vmanomaly_model_runs_skipped_total", stage="infer") == 0
     assert "No unseen data" not in caplog.text
     assert bench.minutes() == ([0, 1] if catches_up else [1])
+    bench.feed("late", 1, 1)
+    bench.unit.infer(T0 + M)
+    assert bench.minutes("late") == [1]
 
 
 def test_a_series_one_long_step_late_is_waited_for() -> None:
