@@ -18,13 +18,13 @@ import click
 
 from engine import __version__
 from engine.errors import ConfigError, EngineError
+from engine.offline import commands
 
 if TYPE_CHECKING:
     from engine.config.schema import Config
 
 log = logging.getLogger("service")
 
-_COMMANDS = ("run", "demo")
 _DEFAULT_CONFIG = Path("vmanomaly.yaml")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "FATAL", "CRITICAL")
 # They write URLs and headers of every request, or every step of a compilation.
@@ -66,10 +66,10 @@ def normalise(argv: Sequence[str]) -> list[str]:
     rest = list(argv)
     if rest and rest[0] in ("-h", "-help", "--help", "-version", "--version"):
         return ["--version" if "version" in rest[0] else "--help"]
-    if rest and rest[0] == "demo":
-        return rest
     if rest and rest[0] == "run":
         del rest[0]
+    elif rest and rest[0] in cli.commands:
+        return rest
     result = ["run"]
     while rest:
         token = rest.pop(0)
@@ -217,6 +217,9 @@ def demo(once: bool, out: Path, port: int) -> int:
     from engine import demo as module
 
     return module.run(once=once, out=out, port=port)
+
+
+cli.add_command(commands.score)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

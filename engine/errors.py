@@ -6,6 +6,7 @@ EngineError
   WriteError     a body that could not be delivered; the same
   ModelError     a fit or inference that its data or arguments make impossible
   StartError     something that the service needs at start is not there; the process exits 1
+  InputError     a file that a command was given cannot be used; the process exits 1
 """
 
 from __future__ import annotations
@@ -53,3 +54,7 @@ class ModelError(EngineError):
 
 class StartError(EngineError):
     """The service cannot start: a part that is not available, a port in use, a missing file."""
+
+
+class InputError(EngineError):
+    """A file that a command was given: not there, not readable, or not what it must be; says file, line and column."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, TypeVar
 
 from engine.memory import cpu_capacity
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Below this many rows a second thread costs more than it saves.
@@ -38,6 +39,17 @@ class Pool:
         if n_blocks == 1:
             return [function(0, n_rows)]
         futures: list[Any] = [self._executor.submit(function, a, b) for a, b in pairwise(edges)]
+        errors = [error for future in futures if (error := future.exception())]
+        if errors:
+            raise errors[0]
+        return [future.result() for future in futures]
+
+    def map(self, function: Callable[[S], T], items: Sequence[S]) -> list[T]:
+        """Results of ``function(item)``, in order, each on one of the threads; it must not use this pool itself.
+
+        The first exception is raised after all items have ended.
+        """
+        futures = [self._executor.submit(function, item) for item in items]
         errors = [error for future in futures if (error := future.exception())]
         if errors:
             raise errors[0]

@@ -39,7 +39,7 @@ def check_parts(parts: Parts, report: Report) -> None:
         elif isinstance(scheduler, BacktestingSettings):
             _check_ranges(scheduler, path, ("from", "to"), report=report)
     for alias, model in parts.models.items():
-        _check_model(model, f"models.{alias}", report)
+        check_model(model, f"models.{alias}", report)
     if parts.reader is not None:
         _check_reader(parts.reader, report)
     if parts.writer is not None:
@@ -100,7 +100,8 @@ def _check_zone(tz: str, path: str, report: Report) -> bool:
     return True
 
 
-def _check_model(model: Model, path: str, report: Report) -> None:
+def check_model(model: Model, path: str, report: Report) -> None:
+    """Report what is wrong with a model as a whole."""
     check = getattr(model, "check", None)
     for problem in check() if check else ():
         report.problem(f"{path}.{problem.partition(':')[0]}", problem.partition(": ")[2])

@@ -131,8 +131,8 @@ def _convert(raw: Raw, report: Report) -> Parts:
     return Parts(
         schedulers=_components(raw, "schedulers", SCHEDULERS, report),
         models=_components(raw, "models", MODELS, report),
-        reader=_component(raw.get("reader"), "reader", READERS, report),
-        writer=_component(raw.get("writer"), "writer", WRITERS, report),
+        reader=component(raw.get("reader"), "reader", READERS, report),
+        writer=component(raw.get("writer"), "writer", WRITERS, report),
         settings=_section(ServiceSettings, raw, "settings", report),
         server=_section(ServerSettings, raw, "server", report),
         monitoring=_section(MonitoringSettings, _with_present_pull(raw), "monitoring", report),
@@ -164,11 +164,11 @@ def _components(raw: Raw, name: str, table: ClassTable, report: Report) -> dict[
     if not isinstance(section, dict):
         report.bad(name, section, "expected a map of aliases, each with its settings")
         return {}
-    found = {a: _component(spec, f"{name}.{a}", table, report) for a, spec in section.items()}
+    found = {a: component(spec, f"{name}.{a}", table, report) for a, spec in section.items()}
     return {alias: settings for alias, settings in found.items() if settings is not None}
 
 
-def _component(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
+def component(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
     """The settings of one component; None when they are missing or bad."""
     if spec is None:
         report.missing(path, "expected a map of settings")
