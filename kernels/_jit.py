@@ -26,6 +26,7 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
+I16 = NDArray[np.int16]
 U8 = NDArray[np.uint8]
 B1 = NDArray[np.bool_]
 
