@@ -34,8 +34,8 @@ class Forest(NamedTuple):
 
 
 def forest_zeros(n_columns: int, n_trees: int, n_sample: int) -> Forest:
-    """A forest to build into, with room for 3/8 `n_sample` splits a tree: more was never needed."""
-    n_splits = n_trees * max(2, 3 * n_sample // 8)
+    """A forest to build into, with room for 3/8 `n_sample` splits a tree: only fractal data need more."""
+    n_splits = n_trees * max(min(n_sample, 32), 3 * n_sample // 8)
     return Forest(
         np.zeros(n_columns),
         np.zeros(n_columns),
