@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.offline.csv_file import CsvFile
 from engine.offline.parquet_file import read_parquet
 from engine.offline.points import Points, join
-from engine.offline.sheet import Choice, Sheet, choose
+from engine.offline.sheet import Choice, Chooser, Sheet, choose
 from engine.pool import Pool
 
 STDIN = "-"
@@ -33,36 +33,40 @@ def read_points(files: Sequence[str], choice: Choice, pool: Pool) -> tuple[Point
     InputError : a file is not there, not readable, or not what it must be.
     """
     paths = [path for name in files for path in _expand(name)]
-    sheets = pool.map(lambda path: read_sheet(path, choice), paths)
+    sheets = pool.map(lambda path: read_sheet(path, partial(choose, choice, shown(path))), paths)
     notes = [note for sheet in sheets for note in sheet.layout.notes]
     return join(list(zip(_stems(paths), sheets, strict=True))), list(dict.fromkeys(notes))
 
 
-def read_sheet(path: str, choice: Choice) -> Sheet:
+def shown(path: str) -> str:
+    """A file's name for people."""
+    return "standard input" if path == STDIN else path
+
+
+def read_sheet(path: str, chooser: Chooser) -> Sheet:
     """One file; what it holds is told by its first bytes.
 
     Raises
     ------
     InputError : as of `read_points`.
     """
-    where = "standard input" if path == STDIN else path
+    where = shown(path)
     try:
         if path == STDIN:
-            return _read_stream(sys.stdin.buffer, where, choice)
+            return _read_stream(sys.stdin.buffer, where, chooser)
         with Path(path).open("rb") as stream:
-            return _read_stream(stream, where, choice)
+            return _read_stream(stream, where, chooser)
     except FileNotFoundError as err:
         raise InputError(f"{where}: there is no such file") from err
     except (OSError, EOFError, zlib.error) as err:
         raise InputError(f"{where}: cannot be read: {getattr(err, 'strerror', None) or err}") from err
 
 
-def _read_stream(stream: BinaryIO, where: str, choice: Choice) -> Sheet:
+def _read_stream(stream: BinaryIO, where: str, chooser: Chooser) -> Sheet:
     # `peek` may give less than is there, never less than a file's first bytes.
     ahead = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
     if ahead.peek(2).startswith(_GZIP):
         ahead = io.BufferedReader(gzip.GzipFile(fileobj=ahead), _BUFFER_BYTES)
-    chooser = partial(choose, choice, where)
     if ahead.peek(4).startswith(_PARQUET):
         return read_parquet(ahead.read(), where, chooser)
     return CsvFile(ahead, where).read(chooser)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,6 +23,9 @@ from engine.offline.points import Points
 from engine.offline.read import read_points
 from engine.offline.scoring import Plan, score_points
 from engine.offline.sheet import Choice
+from engine.offline.summary import as_json, as_text
+from engine.offline.truth import read_truth
+from engine.offline.write import STDOUT, check_output, write_rows
 from engine.pool import Pool
 from engine.settings import Duration
 
@@ -70,56 +74,62 @@ def run(options: Options) -> int:
     InputError : a file is wrong, or nothing is left to score.
     ModelError : no series could be fitted.
     """
-    result, notes = compute(options)
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
-    from engine.offline.summary import as_json, as_text
-
-    click.echo(as_json(result) if options.as_json else as_text(result))
+    if options.output is not None:
+        check_output(options.output)
+    pool = Pool(options.threads)
+    try:
+        result, notes = compute(options, pool)
+        for note in notes:
+            click.echo(f"Note: {note}", err=True)
+        if options.output is not None:
+            write_rows(options.output, result.points, {"y": result.points.values, **result.columns}, pool)
+    finally:
+        pool.close()
+    is_piped = options.output is not None and str(options.output) == STDOUT
+    click.echo(as_json(result) if options.as_json else as_text(result), err=is_piped)
     return 0
 
 
-def compute(options: Options) -> tuple[Result, list[str]]:
+def compute(options: Options, pool: Pool) -> tuple[Result, list[str]]:
     """The run itself; as of `run`."""
     head, every_ms = _head(options), _duration(options.fit_every, "--fit-every")
     _check_zone(options.tz)
     model, warnings = make_model(options.class_name, parse_arguments(options.arguments))
     if head.rows == 0 and not model.is_online:
         raise click.UsageError(f"--fit-rows 0: {options.class_name} does not learn from points, expected rows to fit")
-    pool = Pool(options.threads)
     started = time.perf_counter()
-    try:
-        choice = Choice(options.time, options.value, options.labels or "", tuple(options.ignore))
-        points, notes = read_points(options.files, choice, pool)
-        batches = make_batches(points, head, options.tz)
-        columns = score_points(Plan.of(model, every_ms), points, batches, pool)
-        if not np.isfinite(columns["anomaly_score"]).any():
-            raise InputError("nothing has a score: the part that is fitted leaves no row, or no row has a value")
-        found = None
-        if options.labels:
-            if points.truth is None:
-                raise InputError(f"--labels {options.labels}: no file has such a column, and there is no such file")
-            found = measure(pool.map(partial(labelled, points, columns["anomaly_score"]), _rows(batches)))
-            if found is None:
-                notes.append(f"--labels {options.labels}: no scored row is labelled as anomalous")
-    finally:
-        pool.close()
+    choice = Choice(options.time, options.value, options.labels or "", tuple(options.ignore))
+    points, notes = read_points(options.files, choice, pool)
+    if options.labels and points.truth is None:
+        points = replace(points, truth=_file_truth(options.labels, points))
+    batches = make_batches(points, head, options.tz)
+    columns = score_points(Plan.of(model, every_ms), points, batches, pool)
+    if not np.isfinite(columns["anomaly_score"]).any():
+        raise InputError("nothing has a score: the part that is fitted leaves no row, or no row has a value")
+    found = None
+    if options.labels:
+        parts = pool.map(partial(labelled, points, columns["anomaly_score"]), batches)
+        found = measure([series for part in parts for series in part])
+        if found is None:
+            notes.append(f"--labels {options.labels}: no scored row is labelled as anomalous")
     return Result(model, points, batches, columns, found, time.perf_counter() - started), [*warnings, *notes]
 
 
-def labelled(points: Points, scores: F64, place: tuple[Batch, int]) -> Labelled:
-    """Scored and labelled points of one row of a batch, in the order of time."""
-    batch, row = place
-    own = batch.points[(batch.rows == row) & batch.counts & (batch.slots >= batch.n_fit)]
-    truth = np.zeros(0) if points.truth is None else points.truth[own]
-    known = own[~np.isnan(truth)]
-    known = known[np.argsort(points.times_ms[known], kind="stable")]
-    truth = np.zeros(0) if points.truth is None else points.truth[known]
-    return Labelled(points.times_ms[known], scores[known], truth, batch.frame.step_ms)
+def _file_truth(name: str, points: Points) -> F64:
+    if not Path(name).is_file():
+        raise InputError(f"--labels {name}: no file has such a column, and there is no such file")
+    return read_truth(name, points)
 
 
-def _rows(batches: Sequence[Batch]) -> list[tuple[Batch, int]]:
-    return [(batch, row) for batch in batches for row in range(batch.frame.shape[0])]
+def labelled(points: Points, scores: F64, batch: Batch) -> list[Labelled]:
+    """Scored points of each row of a batch that are labelled, in the order of time."""
+    truth = np.full(points.n_points, np.nan) if points.truth is None else points.truth
+    keep = batch.counts & (batch.slots >= batch.n_fit) & ~np.isnan(truth[batch.points])
+    order = np.lexsort((batch.slots[keep], batch.rows[keep]))
+    own, rows = batch.points[keep][order], batch.rows[keep][order]
+    bounds = np.searchsorted(rows, np.arange(batch.frame.shape[0] + 1))
+    parts = [own[start:stop] for start, stop in pairwise(bounds.tolist())]
+    return [Labelled(points.times_ms[part], scores[part], truth[part], batch.frame.step_ms) for part in parts]
 
 
 def _head(options: Options) -> Head:
