@@ -118,6 +118,10 @@ def cli() -> None:
     Try it, nothing else needed:
       engine demo                        two weeks of made-up CPU metrics with incidents, live on :8500
     \b
+    Try a model on files of your own, no server needed:
+      engine score cpu.csv --model zscore_online --output scores.csv
+      engine models                      what models there are; `engine models prophet` tells all about one
+    \b
     Run it:
       engine config.yaml                 the same as `engine run config.yaml`
       engine base.yaml overrides/        files and folders merged, later ones win
@@ -219,7 +223,8 @@ def demo(once: bool, out: Path, port: int) -> int:
     return module.run(once=once, out=out, port=port)
 
 
-cli.add_command(commands.score)
+for command in (commands.score, commands.models):
+    cli.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import click
 
 from engine.errors import ConfigError, EngineError
 
-__all__ = ["score"]
+__all__ = ["models", "score"]
 
 
 @click.command()
@@ -58,3 +58,30 @@ def score(files: tuple[str, ...], **options: object) -> int:
         raise click.ClickException("\n  ".join(["the model's arguments:", *err.problems])) from err
     except EngineError as err:
         raise click.ClickException(str(err)) from err
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[CLASS]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def models(name: str | None, as_json: bool) -> int:
+    """List the classes of models, or tell all about one: arguments, defaults, bounds, outputs, when it is right.
+
+    CLASS: any name that a configuration may use, like zscore or model.zscore.ZscoreModel.
+
+    \b
+      engine models
+      engine models prophet
+    """
+    from msgspec import json
+
+    from engine.config.classes import MODELS
+    from engine.offline import catalog
+
+    if name is None:
+        click.echo(json.format(json.encode(catalog.overview())).decode() if as_json else catalog.overview_text())
+        return 0
+    entry = MODELS.find(name)
+    if entry is None:
+        raise click.ClickException(f"{name} is no class of models: {MODELS.expected(name)}")
+    click.echo(json.format(json.encode(catalog.details(entry))).decode() if as_json else catalog.details_text(entry))
+    return 0
