@@ -215,10 +215,22 @@ class State:
 
     @classmethod
     def concat(cls, parts: Sequence[State]) -> Self:
-        """Parts with the same columns, one below the other; shared arrays are the first part's."""
-        names = parts[0].columns
-        columns = {n: np.concatenate([p.columns[n] for p in parts]) for n in names}
+        """Parts with the same columns, one below the other; shared arrays are the first part's.
+
+        Rows of narrower columns end in zeros: what a row's own width is, its model knows.
+        """
+        columns = {name: _below([p.columns[name] for p in parts]) for name in parts[0].columns}
         return cls(np.concatenate([p.series for p in parts]), columns, parts[0].shared)
+
+
+def _below(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One below the other; where their other axes differ, the longest ones with zeros behind the shorter."""
+    shapes = {a.shape[1:] for a in arrays}
+    if len(shapes) == 1:
+        return np.concatenate(arrays)
+    widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    padded = [np.pad(a, [(0, 0), *((0, w - n) for w, n in zip(widest, a.shape[1:], strict=True))]) for a in arrays]
+    return np.concatenate(padded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

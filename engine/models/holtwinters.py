@@ -8,10 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
+from engine.models.periods import find_periods, rows_by_period
 from engine.models.prophet_compress import compress
 from engine.settings import Duration
 from kernels.holtwinters import fit_holt_winters, forecast_holt_winters
@@ -43,8 +45,9 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
     Deliberate differences and choices where the original's documentation is open:
 
     - Start values come from all whole seasons; those of level and trend are then refined, those of the season stay.
-    - Without `seasonality` and `seasonal_periods` there is no season; naming a kind of season then is an error. A
-      series whose points do not span two seasons, or are fewer than one and a half, is fitted without one.
+    - Without `seasonality` and `seasonal_periods` the season of each series is found at each fit, none where there is
+      none; `seasonal: null` in `args` is none. A series whose points do not span two seasons, or are fewer than one
+      and a half, is fitted without one.
     - A series with a value <= 0 gets additive parts in place of multiplicative ones; statsmodels refuses it.
     - The deviation takes the estimated values off the number of points.
     - A gap advances the state without a correction. Infinite values are gaps.
@@ -72,8 +75,6 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
 
     def _check_together(self, args: HoltWintersArgs) -> list[str]:
         problems = []
-        if args.seasonal is not None and self.seasonality is None and args.seasonal_periods is None:
-            problems.append(f"args.seasonal: {args.seasonal}, expected seasonality or args.seasonal_periods beside it")
         if args.trend is None and (args.damped_trend or args.damped):
             problems.append("args.damped_trend: true, expected args.trend beside it: there is nothing to damp")
         if self.seasonality is None or self.frequency is None or args.seasonal_periods is not None:
@@ -98,15 +99,24 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
             raise ModelError("holtwinters needs a fit window of at least two steps of its frequency")
         # Without an argument the season is additive; explicitly none is none.
         kind = _kind(self.args.get("seasonal", "add"))
-        n_season = self._n_season(args, step_ms, frame.step_ms) if kind != NONE else 0
-        if n_season < 2 or gathered.timestamps_ms.size < 2 * n_season:
-            n_season = 0
-        columns = {
+        is_found = kind != NONE and self.seasonality is None and args.seasonal_periods is None
+        if is_found:
+            periods = find_periods(gathered)
+        else:
+            n_season = self._n_season(args, step_ms, frame.step_ms) if kind != NONE else 0
+            periods = np.full(frame.shape[0], n_season, dtype=np.int64)
+        periods[(periods < 2) | (2 * periods > gathered.timestamps_ms.size)] = 0
+        columns: dict[str, NDArray[Any]] = {
             "scalars": np.zeros((frame.shape[0], N_SCALARS)),
-            "season": np.zeros((frame.shape[0], n_season)),
+            "season": np.zeros((frame.shape[0], int(periods.max(initial=0)))),
         }
+        if is_found:
+            columns["period"] = periods
         is_damped = args.damped_trend or args.damped
-        fit_holt_winters(gathered.values, _kind(args.trend), kind, is_damped, columns["scalars"], columns["season"])
+        for period, rows in rows_by_period(periods):
+            scalars, season = np.zeros((rows.size, N_SCALARS)), np.zeros((rows.size, period))
+            fit_holt_winters(gathered.values[rows], _kind(args.trend), kind, is_damped, scalars, season)
+            columns["scalars"][rows], columns["season"][rows, :period] = scalars, season
         shared = {"end_ms": np.array([_end_ms(frame, step_ms)]), "step_ms": np.array([step_ms], dtype=np.int64)}
         state = State(frame.series, columns, shared)
         return state.take(np.flatnonzero(columns["scalars"][:, N_POINTS] >= 2))
@@ -158,6 +168,14 @@ def _forecast(state: State, timestamps_ms: I64) -> F64:
     ahead = timestamps_ms - int(state.shared["end_ms"][0])
     step_ms = int(state.shared["step_ms"][0])
     steps, rest = np.divmod(ahead, step_ms)
+    scalars, season = state.columns["scalars"], state.columns["season"]
     out = np.empty((state.series.size, timestamps_ms.size))
-    forecast_holt_winters(steps, rest / step_ms, state.columns["scalars"], state.columns["season"], out)
+    if "period" not in state.columns:
+        forecast_holt_winters(steps, rest / step_ms, scalars, season, out)
+        return out
+    for period, rows in rows_by_period(state.columns["period"]):
+        part = np.empty((rows.size, timestamps_ms.size))
+        own = np.ascontiguousarray(season[rows, :period])
+        forecast_holt_winters(steps, rest / step_ms, scalars[rows], own, part)
+        out[rows] = part
     return out

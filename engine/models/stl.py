@@ -10,9 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
+from engine.models.civil import civil_ms
+from engine.models.periods import find_periods, rows_by_period
 from kernels.loess import loess_table
 from kernels.seasonal import seasonal_update
 from kernels.stl import Tables, fit_stl
@@ -79,6 +82,8 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     - A series with fewer points than two periods is learned point by point, as one that appears between fits. Scores
       count after `min_n_samples_seen` points and two periods.
     - `period: 1` is a level without a season.
+    - Without `period` each series has its own, found at each fit; a series without a season, or one that appears
+      between fits, has period 1. Seasons that were found keep to the wall clock of the query's zone.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
@@ -86,55 +91,108 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     provides: ClassVar[tuple[str, ...]] = (*Model.provides, "resid", "seasonal", "trend")
     default_series: ClassVar[tuple[str, ...]] = Model.provides
 
-    period: Count
+    period: Count | None = None
     z_threshold: Annotated[float, Meta(ge=0)] = 2.5
     min_n_samples_seen: Count = 16
     decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
     @property
     def warm_up(self) -> int:
-        return max(self.min_n_samples_seen, 2 * self.period if self.period > 1 else 0)
+        return max(self.min_n_samples_seen, _n_seasonal(self.period or 1))
 
     def check(self) -> list[str]:
         """Problems that single fields cannot show, each as key, value, what was expected."""
         return _check_args(self.args) or _check_lengths(msgspec.convert(self.args, StlArgs), self.period)
 
     def fresh(self, series: I64, frame: Frame) -> State:
-        columns = {name: np.zeros(series.size) for name in ("level", "weight", "m2")}
-        season = np.full((series.size, self.period), np.nan)
-        return State(series, {**columns, "seen": np.zeros(series.size, dtype=np.int64), "season": season})
+        return self._fresh(series, self.period or 1)
+
+    def _fresh(self, series: I64, period: int) -> State:
+        columns: dict[str, NDArray[Any]] = {name: np.zeros(series.size) for name in ("level", "weight", "m2")}
+        columns |= {"seen": np.zeros(series.size, dtype=np.int64), "season": np.full((series.size, period), np.nan)}
+        if self.period is None:
+            columns["period"] = np.full(series.size, period, dtype=np.int64)
+        return State(series, columns)
 
     def fit_rows(self, frame: Frame) -> State:
         """State of the rows with a value; others are left out."""
+        if self.period is not None:
+            state = self._fit(frame, self.period)
+        else:
+            parts, order = [], []
+            for period, rows in rows_by_period(find_periods(frame)):
+                part = Frame(frame.series[rows], frame.timestamps_ms, frame.values[rows], frame.step_ms, frame.tz)
+                parts.append(self._fit(part, period))
+                order.append(rows)
+            state = (
+                State.concat(parts).take(np.argsort(np.concatenate(order)))
+                if parts
+                else self.fresh(frame.series, frame)
+            )
+        return state.take(np.flatnonzero(state.columns["seen"] > 0))
+
+    def _fit(self, frame: Frame, period: int) -> State:
         args = msgspec.convert(self.args, StlArgs)
-        state = self.fresh(frame.series, frame)
+        state = self._fresh(frame.series, period)
         columns = state.columns
-        tables = _tables(self.period, args, max(frame.timestamps_ms.size, 2 * self.period))
+        tables = _tables(period, args, max(frame.timestamps_ms.size, 2 * period))
         fit_stl(
-            frame.values, self._phases(frame), args.options, tables, self._gains(args), self.decay, args.robust,
-            columns["level"], columns["weight"], columns["m2"], columns["seen"], columns["season"],
+            frame.values, self._phases(frame, period), args.options, tables, _gains(args, period), self.decay,
+            args.robust, columns["level"], columns["weight"], columns["m2"], columns["seen"], columns["season"],
         )  # fmt: skip
-        return state.take(np.flatnonzero(columns["seen"] > 0))
+        return state
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        args = msgspec.convert(self.args, StlArgs)
         new = {name: column.copy() for name, column in state.columns.items()}
         yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
-        seasonal_update(
-            frame.values, self._phases(frame), self._gains(args), self.decay, args.robust, self.z_threshold,
-            new["level"], new["weight"], new["m2"], new["seen"], new["season"], yhat, half, effect,
-        )  # fmt: skip
+        if self.period is not None:
+            self._advance(frame.values, self._phases(frame, self.period), new, yhat, half, effect)
+        else:
+            for period, rows in rows_by_period(new["period"]):
+                part = {name: column[rows] for name, column in new.items()}
+                part["season"] = np.ascontiguousarray(part["season"][:, :period])
+                out = [np.empty((rows.size, frame.shape[1])) for _ in range(3)]
+                self._advance(frame.values[rows], self._phases(frame, period), part, *out)
+                yhat[rows], half[rows], effect[rows] = out
+                new["season"][rows, :period] = part.pop("season")
+                for name, column in part.items():
+                    new[name][rows] = column
         parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
         extra = {name: parts[name] for name in self.provide_series or () if name in parts}
-        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=state.columns["seen"])
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=self._seen(state))
         return prediction, state.updated(**new)
 
-    def _phases(self, frame: Frame) -> I64:
-        phases: I64 = frame.timestamps_ms // frame.step_ms % self.period
+    def _advance(
+        self, values: F64, phases: I64, new: dict[str, NDArray[Any]], yhat: F64, half: F64, effect: F64
+    ) -> None:
+        """Predict and learn in place; all rows have the season's width as their period."""
+        args = msgspec.convert(self.args, StlArgs)
+        seasonal_update(
+            values, phases, _gains(args, new["season"].shape[1]), self.decay, args.robust, self.z_threshold,
+            new["level"], new["weight"], new["m2"], new["seen"], new["season"], yhat, half, effect,
+        )  # fmt: skip
+
+    def _seen(self, state: State) -> I64:
+        """Points learned, as the warm-up counts them: a row with a season of its own is warm after two of them."""
+        seen: I64 = state.columns["seen"]
+        if self.period is None:
+            is_cold = seen < np.where(state.columns["period"] > 1, 2 * state.columns["period"], 0)
+            seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
+        return seen
+
+    def _phases(self, frame: Frame, period: int) -> I64:
+        clock_ms = civil_ms(frame.timestamps_ms, frame.tz) if self.period is None else frame.timestamps_ms
+        phases: I64 = clock_ms // frame.step_ms % period
         return phases
 
-    def _gains(self, args: StlArgs) -> F64:
-        return np.array([2.0 / (args.trend_length(self.period) + 1), 2.0 / (args.seasonal + 1)])
+
+def _n_seasonal(period: int) -> int:
+    """Points until seasonal effects count."""
+    return 2 * period if period > 1 else 0
+
+
+def _gains(args: StlArgs, period: int) -> F64:
+    return np.array([2.0 / (args.trend_length(period) + 1), 2.0 / (args.seasonal + 1)])
 
 
 @lru_cache(maxsize=4)
@@ -165,7 +223,7 @@ def _check_args(args: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _check_lengths(args: StlArgs, period: int) -> list[str]:
+def _check_lengths(args: StlArgs, period: int | None) -> list[str]:
     problems = []
     if args.two_sided:
         problems.append("args.two_sided: true, expected false: a point is judged by those before it")
@@ -173,6 +231,8 @@ def _check_lengths(args: StlArgs, period: int) -> list[str]:
         problems.append(f"args.seasonal: {args.seasonal}, expected an odd number >= 3")
     for name in ("trend", "low_pass"):
         length = getattr(args, name)
-        if length is not None and (length % 2 == 0 or length <= period):
+        if length is not None and period is None:
+            problems.append(f"args.{name}: {length}, expected period beside it: periods that are found differ")
+        elif length is not None and period is not None and (length % 2 == 0 or length <= period):
             problems.append(f"args.{name}: {length}, expected an odd number above the period ({period})")
     return problems

@@ -192,3 +192,13 @@ def test_rows_of_a_frame_share_its_memory() -> None:
     part = frame.rows(1, 3)
     assert part.series.tolist() == [1, 2]
     assert np.shares_memory(part.values, frame.values)
+
+
+def test_states_of_different_widths_below_each_other() -> None:
+    def part(series: int, width: int) -> State:
+        columns = {"level": np.ones(1), "season": np.full((1, width), 2.0)}
+        return State(np.array([series]), columns)
+
+    joined = State.concat([part(0, 3), part(1, 1)])
+    assert_array_equal(joined.columns["season"], [[2, 2, 2], [2, 0, 0]])
+    assert_array_equal(joined.columns["level"], [1, 1])

@@ -56,9 +56,11 @@ if "mad_online" in CLASSES:
 if "holtwinters" in CLASSES:
     damped = CLASSES["holtwinters"](**ARGUMENTS["holtwinters"], args={"trend": "add", "damped_trend": True})
     VARIANTS.append(pytest.param(damped, id="holtwinters, trend"))
+    VARIANTS.append(pytest.param(CLASSES["holtwinters"](), id="holtwinters, season found"))
 if "std" in CLASSES:
     robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(robust, id="std, robust"))
+    VARIANTS.append(pytest.param(CLASSES["std"](), id="std, period found"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 

@@ -98,13 +98,29 @@ def test_a_frequency_below_the_step_is_the_step() -> None:
 
 def test_without_a_season_or_with_too_few_points_for_one_there_is_none() -> None:
     values = hours(240)
-    assert fitted(configured(), values).columns["season"].shape == (1, 0)
+    assert fitted(configured(args={"seasonal": None}), values).columns["season"].shape == (1, 0)
     assert fitted(configured(seasonality="1d", args={"seasonal": None}), values).columns["season"].shape == (1, 0)
     assert fitted(configured(seasonality="1d"), values[:47]).columns["season"].shape == (1, 0)
     assert fitted(configured(seasonality="1d"), values[:48]).columns["season"].shape == (1, 24)
     late = np.stack([values, values])
     late[1, :200] = np.nan
     assert_array_equal(fitted(configured(seasonality="1d"), late).columns["scalars"][:, SEASON_KIND], [1, 0])
+
+
+def test_seasons_that_are_not_given_are_found_for_each_series() -> None:
+    t = np.arange(720)
+    noise = np.random.default_rng(1).normal(size=(4, t.size))
+    values = 50 + noise + 8 * np.stack([np.sin(2 * np.pi * t / p) for p in (24, 1e9, 6, 24)])
+    found = configured()
+    state = fitted(found, values)
+    assert_array_equal(state.columns["period"], [24, 0, 6, 24])
+    start = START + t.size * HOUR
+    prediction = after(found, state, start, 60)
+    for rows, model in (([0, 3], configured(seasonality="1d")), ([2], configured(seasonality="6h")),
+                        ([1], configured(args={"seasonal": None}))):  # fmt: skip
+        given = after(model, fitted(model, values[rows]), start, 60)
+        assert_array_equal(prediction.yhat[rows], given.yhat)
+        assert_array_equal(prediction.yhat_upper[rows], given.yhat_upper)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +145,6 @@ def test_arguments_choose_the_form(args: dict[str, Any], kinds: list[int]) -> No
         ({"args": {"use_boxcox": True}}, "args.use_boxcox: is not honoured; expected some of trend, damped_trend, "),
         ({"args": {"trend": "linear"}}, "args.trend: 'linear', invalid enum value 'linear'"),
         ({"args": {"seasonal_periods": 1}}, "args.seasonal_periods: 1, expected `int` >= 2"),
-        ({"args": {"seasonal": "add"}}, "args.seasonal: add, expected seasonality or args.seasonal_periods beside it"),
         ({"args": {"damped_trend": True}}, "args.damped_trend: true, expected args.trend beside it"),
         ({"frequency": "0s"}, "frequency: 0s, expected a time like 5m"),
         ({"frequency": "7m", "seasonality": "1d"}, "seasonality: 1d, expected twice or more times frequency (7m)"),

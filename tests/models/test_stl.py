@@ -160,3 +160,44 @@ def test_arguments_of_old_configurations_load() -> None:
 def test_state_is_32_bytes_and_8_for_each_phase() -> None:
     state = configured().fit_rows(frame_of(np.stack([hours(96)] * 100), START, HOUR))
     assert state.size_bytes == 100 * (32 + 8 * DAY)
+
+
+def test_periods_that_are_not_given_are_found_for_each_series() -> None:
+    t = np.arange(720)
+    values = 50 + np.random.default_rng(1).normal(size=(4, t.size))
+    values += 8 * np.stack([np.sin(2 * np.pi * t / p) for p in (24, 1e9, 6, 24)])
+    found = configured(period=None, args={"robust": True})
+    state = found.fit_rows(frame(values[:, :600]))
+    assert_array_equal(state.columns["period"], [24, 1, 6, 24])
+    whole, end = columns(found, state, frame(values[:, 600:], 600))
+    for row, period in enumerate((24, 1, 6, 24)):
+        given = configured(period=period, args={"robust": True})
+        alone = given.fit_rows(frame(values[row : row + 1, :600]))
+        expected, expected_end = columns(given, alone, frame(values[row : row + 1, 600:], 600))
+        for name, column in expected.items():
+            assert_array_equal(whole[name][row], column[0], err_msg=name)
+        assert_array_equal(end.columns["season"][row, :period], expected_end.columns["season"][0])
+
+
+def test_a_series_with_a_period_of_its_own_is_cold_for_two_of_them() -> None:
+    values = np.stack([hours(480), np.random.default_rng(1).normal(size=480)])
+    model = configured(period=None)
+    state = model.fit_rows(frame(values))
+    few = state.updated(seen=np.array([47, 47]))
+    assert_array_equal(model.infer(few, frame(values[:, :1], 480))[0].seen, [model.warm_up - 1, 47])
+    enough = state.updated(seen=np.array([48, 48]))
+    assert_array_equal(model.infer(enough, frame(values[:, :1], 480))[0].seen, [48, 48])
+
+
+def test_phases_of_a_period_that_was_found_keep_to_the_wall_clock() -> None:
+    change = 1_774_746_000_000  # 2026-03-29T01:00Z, summer time in Berlin
+    times = change - 20 * DAY * HOUR + HOUR * np.arange(25 * DAY)
+    wall = (times // HOUR + 1 + (times >= change)) % DAY
+    values = 50 + 20.0 * (wall == 9) + np.random.default_rng(1).normal(0, 0.5, times.size)
+    model = configured(period=None, args={"robust": True})
+
+    def part(first: int, last: int) -> Frame:
+        return Frame(np.zeros(1, np.int64), times[first:last], values[None, first:last].copy(), HOUR, "Europe/Berlin")
+
+    prediction, _ = model.infer(model.fit_rows(part(0, 20 * DAY)), part(20 * DAY, 25 * DAY))
+    assert np.abs(prediction.yhat[0] - values[20 * DAY :]).max() < 10
