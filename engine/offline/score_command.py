@@ -19,6 +19,7 @@ from engine.frame import F64
 from engine.models.base import Model
 from engine.offline.grid import DEFAULT_FRACTION, Batch, Head, make_batches
 from engine.offline.measures import Labelled, Measures, measure
+from engine.offline.pages import write_score_report
 from engine.offline.points import Points
 from engine.offline.read import read_points
 from engine.offline.scoring import Plan, score_points
@@ -27,6 +28,7 @@ from engine.offline.summary import as_json, as_text
 from engine.offline.truth import read_truth
 from engine.offline.write import STDOUT, check_output, write_rows
 from engine.pool import Pool
+from engine.report import plotly_script
 from engine.settings import Duration
 
 
@@ -76,6 +78,8 @@ def run(options: Options) -> int:
     """
     if options.output is not None:
         check_output(options.output)
+    if options.html is not None:
+        plotly_script()  # before the work: it may not be installed
     pool = Pool(options.threads)
     try:
         result, notes = compute(options, pool)
@@ -83,6 +87,8 @@ def run(options: Options) -> int:
             click.echo(f"Note: {note}", err=True)
         if options.output is not None:
             write_rows(options.output, result.points, {"y": result.points.values, **result.columns}, pool)
+        if options.html is not None:
+            write_html(options.html, result)
     finally:
         pool.close()
     is_piped = options.output is not None and str(options.output) == STDOUT
@@ -113,6 +119,20 @@ def compute(options: Options, pool: Pool) -> tuple[Result, list[str]]:
         if found is None:
             notes.append(f"--labels {options.labels}: no scored row is labelled as anomalous")
     return Result(model, points, batches, columns, found, time.perf_counter() - started), [*warnings, *notes]
+
+
+def write_html(path: Path, result: Result) -> None:
+    """Write the report.
+
+    Raises
+    ------
+    StartError : plotly is not installed.
+    InputError : the file cannot be written.
+    """
+    try:
+        write_score_report(path, result)
+    except OSError as err:
+        raise InputError(f"{path}: cannot be written: {err.strerror or err}") from err
 
 
 def _file_truth(name: str, points: Points) -> F64:

@@ -15,6 +15,7 @@ from engine.offline.measures import AtThreshold, Measures
 if TYPE_CHECKING:
     from engine.offline.score_command import Result
 
+THRESHOLD_COLUMNS = ("threshold", "F1", "precision", "recall", "7-delay F1", "found", "delay", "false episodes/week")
 _SHOWN_SERIES = 10
 
 
@@ -56,12 +57,8 @@ def as_text(result: Result) -> str:
 
 def measures_text(found: Measures) -> list[str]:
     """Measures as lines of a table."""
-    head = ("threshold", "F1", "precision", "recall", "7-delay F1", "found", "delay", "false episodes/week")
-    rows: list[Sequence[str]] = [head]
-    for name, at in (("1", found.at_one), ("best F1", found.best_f1), ("best 7-delay F1", found.best_delay_f1)):
-        label = name if name == "1" else f"{at.threshold:.4g} ({name})"
-        rows.append((label, *threshold_cells(at, found.n_segments)))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    rows: list[Sequence[str]] = [THRESHOLD_COLUMNS, *threshold_rows(found)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(THRESHOLD_COLUMNS))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [
         f"labelled: {found.n_anomalous:,} of {found.n_points:,} points, {found.n_segments:,} segments",
@@ -72,7 +69,15 @@ def measures_text(found: Measures) -> list[str]:
     ]
 
 
-def threshold_cells(at: AtThreshold, n_segments: int) -> list[str]:
+def threshold_rows(found: Measures) -> list[Sequence[str]]:
+    """Threshold 1 and the best ones, a row of `THRESHOLD_COLUMNS` each."""
+    named = (("1", found.at_one), ("best F1", found.best_f1), ("best 7-delay F1", found.best_delay_f1))
+    return [
+        (name if name == "1" else f"{at.threshold:.4g} ({name})", *_cells(at, found.n_segments)) for name, at in named
+    ]
+
+
+def _cells(at: AtThreshold, n_segments: int) -> list[str]:
     """What one threshold gives, as text."""
     delay = "-" if math.isnan(at.delay_points) else f"{at.delay_points:.1f} points"
     return [

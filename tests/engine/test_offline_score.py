@@ -168,6 +168,20 @@ def test_measures_leave_the_head_out(tmp_path, capsys):
     assert "7-delay F1" in capsys.readouterr().out
 
 
+def test_the_report_shows_series_and_measures(tmp_path):
+    pytest.importorskip("plotly")
+    y = values(3, 300)
+    y[1, 200] = 99
+    lines = [f"{t},{v},{host},{int(v == 99)}" for t, v, host in long_rows(y)]
+    (tmp_path / "in.csv").write_text("\n".join(["timestamp,value,host,label", *lines]) + "\n")
+    command = ["score", str(tmp_path / "in.csv"), "--model", "zscore_online", "--html", str(tmp_path / "r.html")]
+    assert main([*command, "--labels", "label"]) == 0
+    page = (tmp_path / "r.html").read_text()
+    for part in ("Scores of zscore_online", "host=h1", "7-delay F1", "765 points of 3 series scored"):
+        assert part in page
+    assert main([*command[:-1], str(tmp_path / "no/r.html")]) == 1
+
+
 def test_standard_input_and_output(tmp_path):
     import subprocess
     import sys
