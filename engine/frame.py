@@ -238,13 +238,15 @@ class Prediction:
     """What a model says of a frame; every array is (S, T), NaN where it has nothing to say.
 
     `seen` (S,) is how many finite points each row had learned before the frame's first step: the warm-up
-    counter of online models. `score` is for models without a band.
+    counter of online models. `score` is for models without a band. `unusual`, 0..1, weighs scores against a band
+    by how far a row is from all its past.
     """
 
     yhat: F64 | None = None
     yhat_lower: F64 | None = None
     yhat_upper: F64 | None = None
     score: F64 | None = None
+    unusual: F64 | None = None
     extra: Mapping[str, F64] = field(default_factory=dict)
     seen: I64 | None = None
 
@@ -256,7 +258,7 @@ class Prediction:
             found = [a for a in arrays if a is not None]
             return np.concatenate(found) if found else None
 
-        names = ("yhat", "yhat_lower", "yhat_upper", "score", "seen")
+        names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "seen")
         joined = {name: join(getattr(p, name) for p in parts) for name in names}
         return cls(**joined, extra={n: join(p.extra[n] for p in parts) for n in parts[0].extra})
 

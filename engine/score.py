@@ -13,6 +13,7 @@ from engine.frame import F64, Frame, Prediction, Query
 from engine.settings import UNBOUNDED
 from kernels.score import score_band, score_given
 
+_NONE = np.empty((0, 0))
 _DIRECTIONS = {"both": 0, "above_expected": 1, "below_expected": -1}
 # The original's default for a value outside its data_range: just over the threshold.
 DEFAULT_OUTSIDE_SCORE = 1.01
@@ -113,6 +114,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
             policy.outside_score,
             np.array(policy.scale, dtype=np.float64),
             policy.clip,
+            _NONE if prediction.unusual is None else prediction.unusual,
             yhat,
             lower,
             upper,

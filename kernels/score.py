@@ -8,6 +8,8 @@ from kernels._jit import F64, I64, kernel
 
 # A power of two, so exact: differences and multiples of huge values must not overflow.
 _SMALLER = 2.0**-10
+# Of the way to the bound: from where the distance counts alone, and below which a value is as expected.
+_NEAR, _AT_YHAT = 0.9, 0.005
 
 
 @kernel
@@ -22,6 +24,7 @@ def score_band(
     outside_score: float,
     scale: F64,
     clip: bool,
+    unusual: F64,
     yhat: F64,
     lower: F64,
     upper: F64,
@@ -40,6 +43,9 @@ def score_band(
     data_range : (2,) closed. yhat outside: score 0. y outside: at least `outside_score`, whatever else holds.
     scale : (2,) factors of the lower and upper half-width.
     clip : clamp yhat and the band to `data_range` before scoring, so that yhat is never outside.
+    unusual : (S, T) or (0, 0) for none; 0..1, how far the row is from all its past. Outside the band it multiplies
+        what the score has above 1; well inside the score is a share of it, so that a long stretch of the unusual ranks
+        above noise without being anomalous.
     yhat, lower, upper : (S, T), updated in place so that lower <= yhat <= upper; NaN where there is no band, and
         made NaN where `y` is not finite: nothing is written for a point that does not exist.
     out : (S, T). 0 at yhat, 1 at a bound, linear beyond, at most 1e6; 0 without a band during warm-up, NaN after.
@@ -69,6 +75,8 @@ def score_band(
                 score = 0.0
             else:
                 score = _ratio(x, center, low, high)
+                if unusual.shape[0] > 0:
+                    score = _ranked(score, unusual[i, t])
                 if not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
                     score = 0.0
             if x < data_range[0] or x > data_range[1]:
@@ -86,6 +94,16 @@ def _ratio(x: float, center: float, low: float, high: float) -> float:
         width = floor
     distance = abs(_SMALLER * x - _SMALLER * center)
     return 1e6 if 1e-6 * distance >= width else distance / width
+
+
+@kernel
+def _ranked(ratio: float, unusual: float) -> float:
+    """A ratio weighed by how unusual the row is: 0 at yhat and 1 at a bound stay, and it never falls as y moves out."""
+    if ratio > 1.0:
+        return 1.0 + (ratio - 1.0) * unusual
+    if ratio <= _NEAR:
+        return _NEAR * unusual * min(1.0, ratio / _AT_YHAT)
+    return ratio
 
 
 @kernel

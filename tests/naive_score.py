@@ -53,8 +53,25 @@ def passes(rules: Rules, y: float, yhat: float) -> bool:
     return not (share > 0 and yhat != 0 and 100 * deviation <= share * abs(Fraction(yhat)))
 
 
+def weighed(ratio: Fraction, unusual: Fraction) -> Fraction:
+    """Outside: the excess times the weight. Near the bound: as it is. Further in: the weight alone, but 0 at yhat."""
+    if ratio > 1:
+        return 1 + (ratio - 1) * unusual
+    if ratio > Fraction(0.9):
+        return ratio
+    return Fraction(0.9) * unusual * min(Fraction(1), ratio / Fraction(0.005))
+
+
 def score_point(
-    rules: Rules, y: float, *, learned: int, warm_up: int, yhat: float, lower: float, upper: float
+    rules: Rules,
+    y: float,
+    *,
+    learned: int,
+    warm_up: int,
+    yhat: float,
+    lower: float,
+    upper: float,
+    unusual: float | None = None,
 ) -> Point:
     """One point of a model with a band. No band at all is NaN in all three."""
     if not math.isfinite(y):
@@ -66,7 +83,8 @@ def score_point(
         exact, centre = Fraction(y), Fraction(yhat)
         width = Fraction(upper) - centre if y >= yhat else centre - Fraction(lower)
         width = max(width, Fraction(1e-9) * abs(centre), Fraction(1e-12))
-        score = float(min(abs(exact - centre) / width, Fraction(10**6)))
+        ratio = min(abs(exact - centre) / width, Fraction(10**6))
+        score = float(ratio if unusual is None else weighed(ratio, Fraction(unusual)))
         if learned < warm_up or not passes(rules, y, yhat):
             score = 0.0
     if not rules.data_range[0] <= y <= rules.data_range[1]:

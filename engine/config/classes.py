@@ -88,7 +88,7 @@ _MODELS = (
     ),
     ClassEntry(
         "temporal_envelope",
-        f"{_PLANNED}:TemporalEnvelope",
+        "engine.models.envelope:TemporalEnvelope",
         ("model.online.TemporalEnvelopeModel",),
         use="most metrics: trend, hours and weekdays, holidays, level shifts, noise that changes",
     ),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from msgspec import Meta, field
 
 from engine.models.base import Model
+from engine.models.envelope_args import EnvelopeModel
 from engine.settings import Duration, Settings
 
 Threshold = Annotated[float, Meta(ge=0)]
@@ -119,59 +120,13 @@ class IsolationForestMultivariate(
     provides: ClassVar[tuple[str, ...]] = SCORE_ONLY
 
 
-_SHAPES = [f"{clock}_{shape}" for clock in ("hod", "dow") for shape in ("smooth", "spiky", "plateau")]
-_SEASONS = (*_SHAPES, "weekpart_plateau", "month_smooth", "month_plateau")
-_EVENT = re.compile(r"(?:\d{4}-)?(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
-
-
-class EnvelopeHolidays(Settings, frozen=True, kw_only=True):
-    """``holidays`` of the envelope: calendars by country and days of one's own."""
-
-    countries: list[str] = []
-    special_events: list[str] | dict[str, Any] = []
-    group: bool = False
-
-
-class TemporalEnvelope(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope"):
-    """``class: temporal_envelope``: robust trend, calendar effects and residual quantiles."""
-
-    is_online: ClassVar[bool] = True
-    forecasts: ClassVar[bool] = True
-
-    quantiles: list[Share] = field(default_factory=lambda: [0.25, 0.75])
-    iqr_threshold: Threshold = 2.0
-    alpha: Decay = 0.005
-    loss_reactivity: Positive = 5.0
-    min_n_samples_seen: Count = 16
-    changepoint_window: Count = 16
-    seasonalities: list[str] = field(default_factory=lambda: ["hod_smooth", "dow_smooth"])
-    holidays: EnvelopeHolidays = EnvelopeHolidays()
-
-    def check(self) -> list[str]:
-        problems = []
-        if len(self.quantiles) != 2 or self.quantiles[0] >= self.quantiles[1]:
-            problems.append(f"quantiles: {self.quantiles}, expected two numbers in [0, 1], the second one larger")
-        if unknown := [s for s in self.seasonalities if s not in _SEASONS]:
-            problems.append(f"seasonalities: {unknown}, expected some of {', '.join(_SEASONS)}")
-        if len(set(self.seasonalities)) < len(self.seasonalities):
-            problems.append(f"seasonalities: {self.seasonalities}, expected each one once")
-        events = (
-            [str(e) for e in self.holidays.special_events] if isinstance(self.holidays.special_events, list) else []
-        )
-        if wrong := [e for e in events if not _EVENT.fullmatch(e)]:
-            problems.append(f"holidays.special_events: {wrong}, expected days like 12-24 or 2026-12-24")
-        if self.args:
-            problems.append(f"args: {sorted(self.args)}, expected none: this class has no inner library")
-        return problems
-
-
 class TemporalEnvelopeMultivariate(
-    TemporalEnvelope, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope_multivariate"
+    EnvelopeModel, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope_multivariate"
 ):
     """``class: temporal_envelope_multivariate``: envelopes of all channels and what they have in common."""
 
+    is_available: ClassVar[bool] = False
     is_multivariate: ClassVar[bool] = True
-    forecasts: ClassVar[bool] = False
     default_series: ClassVar[tuple[str, ...]] = SCORE_ONLY
 
     dependency_rank: Annotated[int, Meta(ge=0)] = 8

@@ -18,7 +18,9 @@ from tests.strategies import HOLES, HUGE, ORDINARY
 DIRECTIONS = {"both": 0, "above_expected": 1, "below_expected": -1}
 
 
-def kernel(rules: Rules, y: Any, seen: Any, warm_up: int, yhat: Any, lower: Any, upper: Any) -> tuple[np.ndarray, ...]:
+def kernel(
+    rules: Rules, y: Any, seen: Any, warm_up: int, yhat: Any, lower: Any, upper: Any, unusual: Any = None
+) -> tuple[np.ndarray, ...]:
     """(score, yhat, lower, upper) of the kernel, (S, T); the arguments are not changed."""
     values = np.array(y, dtype=np.float64, order="C")
     band = [np.array(a, dtype=np.float64, order="C") for a in (yhat, lower, upper)]
@@ -33,6 +35,7 @@ def kernel(rules: Rules, y: Any, seen: Any, warm_up: int, yhat: Any, lower: Any,
         rules.outside_score,
         np.array(rules.scale, dtype=np.float64),
         rules.clip,
+        np.empty((0, 0)) if unusual is None else np.array(unusual, dtype=np.float64, order="C"),
         *band,
         out,
     )
@@ -94,6 +97,30 @@ def test_every_point_equals_the_definition(
         learned += math.isfinite(y)
     y, yhat, lower, upper = np.array(points).T.reshape(4, 1, -1)
     assert_points(kernel(rules, y, [seen], warm_up, yhat, lower, upper), [expected])
+
+
+@settings(deadline=None)
+@given(RULES, st.lists(st.tuples(bands(WHOLE), st.floats(0, 1)), min_size=1, max_size=8))
+def test_a_score_is_weighed_by_how_unusual_the_row_is(
+    rules: Rules, points: list[tuple[tuple[float, float, float, float], float]]
+) -> None:
+    expected = [
+        score_point(rules, y, learned=9, warm_up=3, yhat=yhat, lower=lower, upper=upper, unusual=weight)
+        for (y, yhat, lower, upper), weight in points
+    ]
+    y, yhat, lower, upper = np.array([band for band, _ in points]).T.reshape(4, 1, -1)
+    unusual = [[weight for _, weight in points]]
+    assert_points(kernel(rules, y, [9], 3, yhat, lower, upper, unusual), [expected])
+
+
+@pytest.mark.parametrize("unusual", [0.0, 0.3, 1.0])
+def test_a_weighed_score_is_0_at_yhat_1_at_a_bound_and_never_falls_outwards(unusual: float) -> None:
+    y = np.linspace(10, 20, 10_001)
+    score = kernel(Rules(), [y], [9], 0, *([np.full(y.size, v)] for v in (10, 8, 14)), [np.full(y.size, unusual)])[0][0]
+    assert score[0] == 0
+    assert score[4000] == 1
+    assert (np.diff(score) >= 0).all()
+    assert ((score[4001:] > 1) == (unusual > 0)).all()
 
 
 @settings(deadline=None)
