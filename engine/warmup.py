@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from engine import score
 from engine.config.classes import MODELS
 from engine.frame import Batch, Output, Query, SeriesTable, Window, pack
 from engine.models.base import Model, fit, infer
+from engine.offline.score_command import Options, compute
+from engine.offline.write import write_rows
 from engine.pool import Pool
 from engine.reader.decode import Decoder
 from engine.settings import Duration
@@ -53,8 +57,19 @@ def warm_up() -> int:
         output = Output(frame.series, frame.timestamps_ms, score.select(model, columns))
         list(encoder.encode(Batch(output, table, query.alias, alias, "", "")))
         n_models += 1
+    _score_files(pool)
     pool.close()
     return n_models
+
+
+def _score_files(pool: Pool) -> None:
+    """Read, score and write a file as `engine score` does, once with each kind of time."""
+    with tempfile.TemporaryDirectory() as folder:
+        for first, second in (("0", "60"), ("1970-01-01", "1970-01-01T00:01Z")):
+            file, out = Path(folder, "in.csv"), Path(folder, "out.csv")
+            file.write_text(f"timestamp,value,host\n{first},1,a\n{second},2,a\n", encoding="utf-8")
+            result, _ = compute(Options(files=[str(file)], class_name="zscore_online", fit_rows=1), pool)
+            write_rows(out, result.points, {"y": result.points.values, **result.columns}, pool)
 
 
 if __name__ == "__main__":

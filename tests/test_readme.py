@@ -23,6 +23,10 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is mi
 RUN_BY = {
     "make demo": "tests/test_readme.py::test_make_demo_finds_the_incidents",
     ".venv/bin/engine demo": "tests/engine/test_demo.py::test_the_site_shows_the_report_beside_the_services_own_pages",
+    ".venv/bin/engine models": "tests/test_readme.py::test_files_are_scored_as_shown",
+    ".venv/bin/engine score docs/examples/requests.csv.gz --model temporal_envelope --labels label": (
+        "tests/test_readme.py::test_files_are_scored_as_shown"
+    ),
     "docker build -t engine .": "tests/e2e/test_container.py::test_the_image_holds_the_service_and_no_tests",
     "docker compose -f deploy/docker-compose.yml up -d": (
         "tests/test_deploy.py::test_the_stack_is_the_guides_with_an_alertmanager"
@@ -61,6 +65,18 @@ def test_the_example_is_shown_as_it_would_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "What will run" in done.stdout
     assert "prophet" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("models", "temporal_envelope"), ("score", "average precision, mean over series")]
+)
+def test_files_are_scored_as_shown(name: str, expected: str) -> None:
+    (line,) = [c for c in RUN_BY if c.startswith(f".venv/bin/engine {name}")]
+    command = [str(ENGINE), *line.split()[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    assert done.stderr == ""
 
 
 def test_the_rule_is_the_one_that_is_deployed() -> None:

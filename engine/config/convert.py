@@ -126,7 +126,9 @@ def expected(kind: Any) -> str:
 
 def _in_words(info: Any) -> str:
     if isinstance(info, inspect.UnionType):
-        words = [_in_words(t) for t in info.types if not isinstance(t, inspect.NoneType)]
+        # What one item is comes after the list: "text or a list, each item text".
+        types = sorted(info.types, key=lambda t: isinstance(t, inspect.ListType))
+        words = [_in_words(t) for t in types if not isinstance(t, inspect.NoneType)]
         return " or ".join(dict.fromkeys(words))
     if isinstance(info, inspect.IntType | inspect.FloatType):
         signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

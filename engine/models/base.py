@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import numpy as np
 
 from engine.errors import ModelError
@@ -27,6 +28,7 @@ class Model(Settings, frozen=True, kw_only=True):
     is_multivariate : one score for all series of all its queries.
     forecasts : `forecast_at` has an effect.
     provides : names that `provide_series` may ask for; `default_series` what is written without it.
+    args_type : the arguments of an inner library that are honoured, if there is one.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]]
@@ -36,6 +38,7 @@ class Model(Settings, frozen=True, kw_only=True):
     forecasts: ClassVar[bool] = False
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = provides
+    args_type: ClassVar[type[msgspec.Struct] | None] = None
 
     queries: list[str] | str | None = None
     schedulers: list[str] | str | None = None

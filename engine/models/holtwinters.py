@@ -58,6 +58,7 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     forecasts: ClassVar[bool] = True
+    args_type: ClassVar[type[msgspec.Struct] | None] = HoltWintersArgs
 
     frequency: Duration | None = None
     seasonality: Duration | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import numpy as np
 
 from engine.errors import ModelError
@@ -67,6 +68,7 @@ class Prophet(Model, frozen=True, kw_only=True, tag_field="class", tag="prophet"
     # Names depend on the arguments: `check` knows them.
     provides: ClassVar[tuple[str, ...]] = ()
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper", "trend")
+    args_type: ClassVar[type[msgspec.Struct] | None] = ProphetArgs
 
     seasonalities: list[dict[str, Any]] = []
     tz_aware: bool = False

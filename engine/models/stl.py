@@ -90,6 +90,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     is_online: ClassVar[bool] = True
     provides: ClassVar[tuple[str, ...]] = (*Model.provides, "resid", "seasonal", "trend")
     default_series: ClassVar[tuple[str, ...]] = Model.provides
+    args_type: ClassVar[type[msgspec.Struct] | None] = StlArgs
 
     period: Count | None = None
     z_threshold: Annotated[float, Meta(ge=0)] = 2.5

@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def _split(arguments: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    own = [argument for argument in arguments if not argument["is_common"]]
+    own = sorted((a for a in arguments if not a["is_common"]), key=lambda a: a["name"].startswith("args."))
     return own, [argument for argument in arguments if argument["is_common"]]
 
 
