@@ -67,6 +67,10 @@ def forest_build(x: F64, seed: int, n_sample: int, n_features: int, is_bootstrap
     ceil(log2(n_sample)). Two samples are never split: with the correction for leaves of two the path is as long on
     either side. A tree for which there is no room (each may use what those before it left) is grown less deep.
 
+    Two things make forests of different seeds more alike, as a quarter more trees would, and leave each tree as it
+    is: none takes a row that one before it took until all are used up, and first thresholds lie in parts 1 to n_trees
+    of their range.
+
     O(n_trees n_sample d log n_sample) at worst.
     """
     n_rows, n_columns = x.shape
@@ -77,17 +81,19 @@ def forest_build(x: F64, seed: int, n_sample: int, n_features: int, is_bootstrap
     sample = np.empty((n_columns, n_sample), dtype=np.float32)
     rows, columns = np.arange(n_rows), np.arange(n_columns)
     n_trees = out.size.size
-    room, node, leaf = out.threshold.size // n_trees, 0, 0
+    room, node, leaf, drawn = out.threshold.size // n_trees, 0, 0, 0
     for tree in range(n_trees):
         random = _mixed(_mixed(seed & _WORD) ^ (tree + 1))
+        drawn = drawn if drawn + n_sample <= n_rows else 0
         for k in range(n_sample):
             random = _next(random)
             if is_bootstrap:
                 row = rows[_below(random, n_rows)]
             else:
-                which = k + _below(random, n_rows - k)
-                row, rows[which] = rows[which], rows[k]
-                rows[k] = row
+                which = drawn + _below(random, n_rows - drawn)
+                row, rows[which] = rows[which], rows[drawn]
+                rows[drawn] = row
+                drawn += 1
             for f in range(n_columns):
                 sample[f, k] = _scaled(x[row, f], out.center[f], out.scale[f])
         for k in range(n_features):
@@ -97,7 +103,7 @@ def forest_build(x: F64, seed: int, n_sample: int, n_features: int, is_bootstrap
         depth = math.ceil(math.log2(max(n_sample, 2)))
         end = -1
         while end < 0:
-            end = _grow(sample, columns[:n_features], depth, random, node, leaf, (tree + 1) * room, out)
+            end = _grow(sample, columns[:n_features], depth, tree / n_trees, random, node, leaf, (tree + 1) * room, out)
             depth -= 1
         out.size[tree] = end - node
         leaf += end - node + 1
@@ -107,9 +113,13 @@ def forest_build(x: F64, seed: int, n_sample: int, n_features: int, is_bootstrap
 
 @kernel
 def _grow(
-    sample: F32, columns: I64, max_depth: int, random: int, first: int, first_leaf: int, end: int, out: Forest
-) -> int:
-    """One more than the last split of a tree whose first is `first`; -1 if it needs more than those before `end`."""
+    sample: F32, columns: I64, max_depth: int, place: float, random: int, first: int, first_leaf: int, end: int,
+    out: Forest,
+) -> int:  # fmt: skip
+    """One more than the last split of a tree whose first is `first`; -1 if it needs more than those before `end`.
+
+    `place` is where in its range the part for the first threshold begins; the part is as long as there are trees.
+    """
     order = np.arange(sample.shape[1])
     # Of nodes to come: first sample, one more than the last, depth, and of a right child the parent.
     stack = np.empty((max_depth + 2, 4), dtype=np.int64)
@@ -138,7 +148,10 @@ def _grow(
         if node == end:
             return -1
         random = _next(random)
-        at = float(np.float32(low + (_word(random) + 0.5) / (_WORD + 1.0) * (high - low)))
+        share = (_word(random) + 0.5) / (_WORD + 1.0)
+        if depth == 0:
+            share = place + share / out.size.size
+        at = float(np.float32(low + share * (high - low)))
         at = low if at >= high else at
         middle = a + _partition(sample[f], order[a:b], at)
         out.threshold[node], out.feature[node], out.left[node] = at, f, 0
@@ -192,8 +205,14 @@ def forest_score(x: F64, n_sample: int, forest: Forest, out: F64) -> None:
     O(n n_trees log n_sample). Rows are independent. A value that differs in a column that never moved in the sample
     is isolated by the first cut, although no tree can have such a one.
     """
-    lengths = path_lengths(n_sample)
+    score_rows(x, path_lengths(n_sample), forest, out)
+
+
+@kernel
+def score_rows(x: F64, lengths: F64, forest: Forest, out: F64) -> None:
+    """As `forest_score`, with `path_lengths` of the sample's size at hand."""
     scaled, is_finite = scaled_rows(x, forest)
+    usual = lengths[lengths.size - 1]
     out[:] = 0.0
     node, leaf = 0, 0
     for size in forest.size:
@@ -207,7 +226,7 @@ def forest_score(x: F64, n_sample: int, forest: Forest, out: F64) -> None:
         for f in range(x.shape[1]):
             if forest.scale[f] == 0.0 and x[i, f] != forest.center[f]:
                 mean = min(mean, 1.0)
-        out[i] = raw_score(mean, lengths[n_sample]) if is_finite[i] else math.nan
+        out[i] = raw_score(mean, usual) if is_finite[i] else math.nan
 
 
 @kernel

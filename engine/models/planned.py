@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, field
 
 from engine.models.base import Model
 from engine.models.envelope_args import EnvelopeModel
+from engine.models.iforest import IsolationForest
 from engine.settings import Duration, Settings
 
 Threshold = Annotated[float, Meta(ge=0)]
@@ -67,55 +67,12 @@ class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class",
         return problems
 
 
-class Contamination(float):
-    """A share of outliers in (0, 0.5]; "auto" is 0 inside."""
-
-    @classmethod
-    def parse(cls, value: Any) -> Self:
-        """The share that a configuration value says; numbers may be text.
-
-        Raises
-        ------
-        ValueError : it says none.
-        """
-        if value == "auto":
-            return cls(0.0)
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0 < number <= 0.5:
-            raise ValueError('expected "auto" or a number > 0 and <= 0.5')
-        return cls(number)
-
-    def __str__(self) -> str:
-        return float.__repr__(self) if self else "auto"
-
-
-Feature = Literal["minute", "hod", "dow", "month"]
-
-
-class IsolationForest(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="isolation_forest_univariate"):
-    """``class: isolation_forest_univariate``: isolation trees; a score without a band."""
-
-    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
-    provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y")
-    default_series: ClassVar[tuple[str, ...]] = SCORE_ONLY
-
-    contamination: Contamination = Contamination(0.0)
-    seasonal_features: list[Feature] = []
-
-    def check(self) -> list[str]:
-        if self.detection_direction != "both":
-            return [f"detection_direction: {self.detection_direction}, expected both: this class has no band"]
-        return []
-
-
 class IsolationForestMultivariate(
     IsolationForest, frozen=True, kw_only=True, tag_field="class", tag="isolation_forest_multivariate"
 ):
     """``class: isolation_forest_multivariate``: isolation trees over all channels."""
 
+    is_available: ClassVar[bool] = False
     is_multivariate: ClassVar[bool] = True
     provides: ClassVar[tuple[str, ...]] = SCORE_ONLY
 

@@ -112,6 +112,15 @@ def test_the_seed_and_nothing_else_chooses_the_forest() -> None:
     assert built(x, seed=-1).size.any()
 
 
+def test_first_cuts_of_the_trees_lie_in_consecutive_parts_of_the_range() -> None:
+    x = np.random.default_rng(15).random((3000, 1))
+    forest = built(x)
+    first = np.cumsum(forest.size) - forest.size
+    cuts = forest.threshold[first] * forest.scale[0] + forest.center[0]
+    # The range is that of each tree's sample: nearly 0 to 1.
+    assert_allclose(cuts, (np.arange(100) + 0.5) / 100, atol=0.03)
+
+
 def test_rows_are_scored_alone() -> None:
     x = np.random.default_rng(8).normal(0, 1, (300, 3))
     forest = built(x)

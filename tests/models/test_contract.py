@@ -45,6 +45,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
     "std": {"period": DAY},
     "rolling_quantile": {"quantile": 0.95, "window_steps": DAY},
+    # Its "auto" finds most points of an even rhythm anomalous, as scikit-learn does.
+    "isolation_forest_univariate": {"contamination": 0.1},
 }
 
 CLASSES = available()
@@ -61,6 +63,9 @@ if "std" in CLASSES:
     robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(robust, id="std, robust"))
     VARIANTS.append(pytest.param(CLASSES["std"](), id="std, period found"))
+if "isolation_forest_univariate" in CLASSES:
+    clocks = CLASSES["isolation_forest_univariate"](seasonal_features=["hod"], contamination=0.1)  # type: ignore[call-arg]
+    VARIANTS.append(pytest.param(clocks, id="isolation_forest_univariate, hour"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 

@@ -1,0 +1,24 @@
+"""Arguments of an inner library: those that are honoured, as a type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+def check_args(kind: type[msgspec.Struct], args: Mapping[str, Any]) -> list[str]:
+    """Problems of `args`, each as key, value, what was expected; none means that they convert to `kind`."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    problems = []
+    for name, value in args.items():
+        if name not in types:
+            problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
+            continue
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError as err:
+            message = str(err)
+            problems.append(f"args.{name}: {value!r}, {message[:1].lower()}{message[1:]}")
+    return problems
