@@ -19,6 +19,7 @@ from kernels.envelope_parts import (
     learn_base,
     learn_levels,
     learn_past,
+    learn_peak,
     learn_scale,
     learn_tail,
     learn_weight,
@@ -26,25 +27,30 @@ from kernels.envelope_parts import (
     set_scales,
     threshold,
     unusual,
+    usual_peak,
 )
 from kernels.envelope_state import (
     ALARM,
     BASE,
     CALM,
     COUNT,
+    FAST,
     LAST_MS,
     LEAST,
     LEVEL,
     LOOSE,
     MARGIN,
     MEAN,
+    MID,
     N_STREAMS,
     PREVIOUS,
     SEASON,
+    SLOW,
     SMOOTHED,
     TAIL,
     Calendar,
     Rates,
+    Rows,
 )
 from kernels.profile import profile_at, profile_learn
 
@@ -58,10 +64,7 @@ def envelope_run(
     timestamps_ms: I64,
     calendar: Calendar,
     rates: Rates,
-    scalars: F64,
-    hours: F64,
-    profile: F64,
-    visits: F64,
+    state: Rows,
     scales: F64,
     band_out: F64,
     unusual_out: F64,
@@ -73,7 +76,7 @@ def envelope_run(
     ----------
     y : (S, T), unit of the query. NaN, inf or beyond 1e150: nothing is learned.
     timestamps_ms : (T,) increasing. Steps that are left out count as missing.
-    scalars : (S, `N_SCALARS`), hours : (S, 3, 24), profile, visits : (S, bins); updated in place, zero is fresh.
+    state : updated in place.
     scales : (`N_SCALES`,) room for the sizes of one step's residuals.
     band_out : (3, S, T) yhat, lower, upper; NaN while a row has learned nothing. (3, 0, 0): only learn.
     unusual_out : (S, T) 0..1, how far the row is from all its past.
@@ -87,7 +90,8 @@ def envelope_run(
     n_series, n_steps = y.shape
     writes = band_out.shape[1] > 0
     for i in range(n_series):
-        s, row_hours, bins, counts = scalars[i], hours[i], profile[i], visits[i]
+        s = state.scalars[i]
+        row = Rows(s, state.hours[i], state.peaks[i], state.profile[i], state.visits[i])
         for t in range(n_steps):
             value = y[i, t]
             is_point = abs(value) <= _LARGEST
@@ -98,31 +102,29 @@ def envelope_run(
                     unusual_out[i, t] = 0.0
                 if is_point:
                     _begin(s, value)
-                    _learn(s, row_hours, bins, counts, calendar, rates, t, timestamps_ms[t], value, 0.0, True, 0.0)
+                    _learn(row, calendar, rates, t, timestamps_ms[t], value, 0.0, True, 0.0)
                 continue
-            season, is_known = profile_at(calendar, 0, t, bins, counts)
+            season, is_known = profile_at(calendar, 0, t, row.profile, row.visits)
             if not is_known:
                 season = s[SEASON]
             n_missing = (timestamps_ms[t] - s[LAST_MS]) / rates.step_ms - 1.0
             if is_point and n_missing >= 1.0:
                 bridge_gap(s, season, n_missing, rates)
             set_scales(s, scales)
-            size = threshold(s)
+            size = usual_peak(threshold(s), row.peaks[1, calendar.quarter[t]])
             center, lower, upper = band(s, scales, season, size, rates)
             if writes:
                 band_out[0, i, t], band_out[1, i, t], band_out[2, i, t] = center, lower, upper
-                _forecast(s, bins, counts, calendar, rates, t, size, forecast_out[:, :, i])
+                _forecast(row, calendar, rates, t, size, forecast_out[:, :, i])
             if is_point:
                 largest = largest_residual(s, scales, value, season, rates)
-                far = unusual(s, row_hours, calendar.hour[t], value, largest / size, rates)
+                far = unusual(s, row.hours, calendar.hour[t], value, largest / size, rates)
                 if writes:
                     unusual_out[i, t] = far
                 s[ALARM] *= rates.fade
                 if (value < lower or value > upper) and s[COUNT] >= rates.warm_up:
                     s[ALARM] = 1.0
-                _learn(
-                    s, row_hours, bins, counts, calendar, rates, t, timestamps_ms[t], value, season, is_known, largest
-                )
+                _learn(row, calendar, rates, t, timestamps_ms[t], value, season, is_known, largest)
 
 
 @lean_inline
@@ -136,47 +138,49 @@ def _begin(s: F64, value: float) -> None:
 
 @lean_inline
 def _learn(
-    s: F64,
-    hours: F64,
-    profile: F64,
-    visits: F64,
+    row: Rows,
     calendar: Calendar,
     rates: Rates,
     t: int,
-    time_ms: int,
+    now_ms: int,
     value: float,
     season: float,
     is_known: bool,
     largest: float,
 ) -> None:
     """All of a row's state after one more point."""
+    s = row.scalars
+    errors = (
+        residual(FAST, s, value, season, rates),
+        residual(MID, s, value, season, rates),
+        residual(SLOW, s, value, season, rates),
+    )
+    if s[COUNT] > 0.0 and is_known:
+        learn_weight(s, value, season, rates)
+    learn_levels(s, value, season, rates)  # before the scales: they bound what an outlier may move
     if s[COUNT] > 0.0:
         learn_tail(s, largest)
+        learn_peak(s, row.peaks, calendar.quarter[t], largest)
         for k in range(N_STREAMS):
-            learn_scale(k, s, residual(k, s, value, season, rates), rates)
-        if is_known:
-            learn_weight(s, value, season, rates)
-    learn_levels(s, value, season, rates)
-    learn_past(s, hours, calendar.hour[t], value, rates)
+            learn_scale(k, s, errors[k], rates)
+    learn_past(s, row.hours, calendar.hour[t], value, rates)
     error = value - s[BASE] - (season if is_known else 0.0)
-    profile_learn(calendar, t, learn_base(s, error, season, rates), profile, visits)
+    profile_learn(calendar, t, learn_base(s, error, season, rates), row.profile, row.visits)
     change = abs(value - s[PREVIOUS])
     if change > 0.0 and (s[LEAST] == 0.0 or change < s[LEAST]):
         s[LEAST] = change
     s[LEAST] *= 1.001
     s[LOOSE] *= 1.0 - rates.slow
-    s[PREVIOUS], s[SEASON], s[LAST_MS] = value, season, time_ms
+    s[PREVIOUS], s[SEASON], s[LAST_MS] = value, season, now_ms
     s[COUNT] += 1.0
 
 
 @lean_inline
-def _forecast(
-    s: F64, profile: F64, visits: F64, calendar: Calendar, rates: Rates, t: int, size: float, out: F64
-) -> None:
+def _forecast(row: Rows, calendar: Calendar, rates: Rates, t: int, size: float, out: F64) -> None:
     """Expectation and bounds at the calendar's offsets, from the state before a step."""
     for j in range(calendar.steps_ahead.size):
-        season, _ = profile_at(calendar, j + 1, t, profile, visits)
-        center, spread = forecast(s, season, calendar.steps_ahead[j], rates)
+        season, _ = profile_at(calendar, j + 1, t, row.profile, row.visits)
+        center, spread = forecast(row.scalars, season, calendar.steps_ahead[j], rates)
         out[0, j, t] = center
         out[1, j, t] = center - rates.width_below * size * spread
         out[2, j, t] = center + rates.width_above * size * spread

@@ -29,17 +29,21 @@ from kernels.envelope_state import (
     MEAN,
     MID,
     N_STREAMS,
+    POWER,
     RUN,
     SEASON_COUNT,
     SEASON_CROSS,
     SEASON_SQUARE,
     SEASON_WEIGHT,
     SHIFTED,
+    SLOPE,
     SLOW,
     SMOOTHED,
     SMOOTHED_LAG,
     SPREAD,
     TAIL,
+    VISIT_BIN,
+    VISIT_PEAK,
     Rates,
 )
 
@@ -50,6 +54,7 @@ _ALARM_SHARE = 0.0004
 _LARGEST_MARGIN = math.log(1.2)
 _BEND, _BENT = 4.95, 0.4
 _LEAST_THRESHOLD = 2.0
+_KEPT = 0.95
 
 
 @lean_inline
@@ -217,10 +222,6 @@ def learn_weight(s: F64, value: float, season: float, rates: Rates) -> None:
     s[SEASON_COUNT] += 1.0
     move = season - s[LAG + MID]
     raw = value - s[LEVEL + MID]
-    if s[COUNT] >= 50.0 and s[BRIEF + MID] > 0.0:
-        limit = rates.clip * math.sqrt(s[BRIEF + MID])
-        guess = s[SEASON_WEIGHT] * move
-        raw = min(max(raw, guess - limit), guess + limit)
     rate = rate_of(rates.weight, s[SEASON_COUNT])
     s[SEASON_CROSS] += rate * (raw * move - s[SEASON_CROSS])
     s[SEASON_SQUARE] += rate * (move * move - s[SEASON_SQUARE])
@@ -263,7 +264,9 @@ def learn_base(s: F64, error: float, season: float, rates: Rates) -> float:
     rate = rate_of(rates.base, n)
     limit = rates.clip * math.sqrt(s[SPREAD]) if n > 100.0 else math.inf
     taken = min(max(error, -limit), limit)
+    wide = rates.clip * math.sqrt(s[POWER]) if n > 100.0 else math.inf
     s[SPREAD] += rate * (taken * taken - s[SPREAD])
+    s[POWER] += rate * (error * error - s[POWER])
     if error > limit:
         s[SHIFTED] = s[SHIFTED] + 1.0 if s[SHIFTED] > 0.0 else 1.0
     elif error < -limit:
@@ -274,8 +277,10 @@ def learn_base(s: F64, error: float, season: float, rates: Rates) -> float:
         s[BASE] = s[CALM] - season
         s[SHIFTED] = 0.0
     else:
-        s[BASE] += 0.5 * rate * taken
-    return taken
+        s[BASE] += s[SLOPE] + 1.0 * rate * taken
+        if n > 2.0 * rates.day_points:
+            s[SLOPE] += 0.25 * rate * rate * taken  # critically damped
+    return min(max(error, -wide), wide)
 
 
 @lean_inline
@@ -304,4 +309,25 @@ def forecast(s: F64, season: float, steps: float, rates: Rates) -> tuple[float, 
         kept = math.exp(-steps * rates.mid / (s[SPREAD] / brief - 1.0))
     away = s[LEVEL + MID] - s[LAG + MID] - s[BASE]
     spread = math.sqrt(max(s[SPREAD] * (1.0 - kept * kept), 0.0) + brief)
-    return s[BASE] + season + kept * away, spread
+    return s[BASE] + s[SLOPE] * steps + season + kept * away, spread
+
+
+@lean_inline
+def learn_peak(s: F64, peaks: F64, quarter: int, largest: float) -> None:
+    """The two largest residuals of a civil quarter of an hour, by visits, each fading with them."""
+    if quarter != int(s[VISIT_BIN]):
+        last, peak = int(s[VISIT_BIN]), s[VISIT_PEAK]
+        first, second = _KEPT * peaks[0, last], _KEPT * peaks[1, last]
+        if peak > first:
+            first, second = peak, first
+        elif peak > second:
+            second = peak
+        peaks[0, last], peaks[1, last] = first, second
+        s[VISIT_BIN], s[VISIT_PEAK] = quarter, 0.0
+    s[VISIT_PEAK] = max(s[VISIT_PEAK], largest)
+
+
+@lean_inline
+def usual_peak(size: float, peak: float) -> float:
+    """The threshold, raised where the same quarter of an hour has had larger residuals twice."""
+    return max(size, 1.2 * peak) if peak > 1.3 * size else size

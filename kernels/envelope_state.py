@@ -40,9 +40,14 @@ HOUR_DEVIATION = 30
 BRIEF = 31  # (stream,) squared residual, short memory
 LONG = 34  # (stream, side) squared residual, long memory
 LIFE = 40  # (stream, side) squared residual over life
-N_SCALARS = 46
+POWER = 46  # squared error of base and profile, outliers included
+VISIT_BIN = 47  # quarter of an hour of the newest point, and the largest residual in it so far
+VISIT_PEAK = 48
+SLOPE = 49  # of the base, a point
+N_SCALARS = 50
 N_SCALES = 6
 
+N_QUARTERS = 96
 N_HOURS = 24
 HOUR_MEAN, HOUR_SPREAD, HOUR_COUNT = 0, 1, 2
 
@@ -80,7 +85,7 @@ class Calendar(NamedTuple):
 
     Parameters
     ----------
-    hour : (T,) civil hour of the day.
+    hour, quarter : (T,) civil hour and quarter of an hour of the day.
     left, right : (1 + H, T, C) bins of each component at a step and at H forecast offsets from it; -1 where the
         component has nothing to say (a holiday's on other days).
     share : (1 + H, T, C) in 0..1, how far from the left bin's centre to the right one's.
@@ -91,6 +96,7 @@ class Calendar(NamedTuple):
     """
 
     hour: I64
+    quarter: I64
     left: I64
     right: I64
     share: F64
@@ -98,3 +104,21 @@ class Calendar(NamedTuple):
     prior: F64
     is_holiday: I64
     steps_ahead: F64
+
+
+class Rows(NamedTuple):
+    """The state of rows (first axis) or, without that axis, of one row; all zero is a fresh one.
+
+    Parameters
+    ----------
+    scalars : (S, `N_SCALARS`) what the positions above say.
+    hours : (S, 3, 24) mean, mean absolute deviation and points of each civil hour, over life.
+    peaks : (S, 2, 96) the two largest residuals of each civil quarter of an hour, fading.
+    profile, visits : (S, bins) the seasonal profile and how much each bin has seen.
+    """
+
+    scalars: F64
+    hours: F64
+    peaks: F64
+    profile: F64
+    visits: F64

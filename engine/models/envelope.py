@@ -12,7 +12,7 @@ from engine.frame import I64, Frame, Prediction, State
 from engine.models.envelope_args import EnvelopeModel
 from engine.models.envelope_calendar import calendar, n_bins
 from kernels.envelope import envelope_run
-from kernels.envelope_state import COUNT, N_HOURS, N_SCALARS, N_SCALES
+from kernels.envelope_state import COUNT, N_HOURS, N_QUARTERS, N_SCALARS, N_SCALES, Rows
 
 _BANDS = ("yhat", "yhat_lower", "yhat_upper")
 
@@ -29,7 +29,13 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
 
     def fresh(self, series: I64, frame: Frame) -> State:
         bins = n_bins(self.seasonalities, self.holidays.parsed())
-        shapes = {"scalars": (N_SCALARS,), "hours": (3, N_HOURS), "profile": (bins,), "visits": (bins,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "scalars": (N_SCALARS,),
+            "hours": (3, N_HOURS),
+            "peaks": (2, N_QUARTERS),
+            "profile": (bins,),
+            "visits": (bins,),
+        }
         return State(series, {name: np.zeros((series.size, *shape)) for name, shape in shapes.items()})
 
     def learn(self, state: State, frame: Frame) -> State:
@@ -56,6 +62,6 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
             self.seasonalities, self.holidays.parsed(), frame.timestamps_ms, frame.step_ms, frame.tz, ahead_ms
         )
         new: Mapping[str, NDArray[Any]] = {name: column.copy() for name, column in state.columns.items()}
-        columns = new["scalars"], new["hours"], new["profile"], new["visits"], np.empty(N_SCALES)
-        envelope_run(frame.values, frame.timestamps_ms, places, self.rates(frame.step_ms), *columns, *out)
+        rates = self.rates(frame.step_ms)
+        envelope_run(frame.values, frame.timestamps_ms, places, rates, Rows(**new), np.empty(N_SCALES), *out)
         return state.updated(**new)

@@ -13,7 +13,7 @@ from engine.frame import F64, I64
 from engine.models.civil import DAY_MS, civil_ms, public_holidays
 from kernels.envelope_state import Calendar
 
-_HOUR_MS = 3_600_000
+_HOUR_MS, _QUARTER_MS = 3_600_000, 900_000
 _WEEK_MS = 7 * DAY_MS
 _YEAR_MS = 365.2425 * DAY_MS
 # The calendar repeats after 28 years but for moved holidays; a state's bins are those of all names in these years.
@@ -98,8 +98,10 @@ def calendar(
         prior[-1] = 0.0
     is_holiday = np.zeros(len(shapes), np.int64)
     is_holiday[len(names) :] = 1
-    hour = clocks[0] // _HOUR_MS % 24
-    return Calendar(hour, left, right, share, rest, prior, is_holiday, np.array(ahead_ms, np.float64) / step_ms)
+    hour, quarter = clocks[0] // _HOUR_MS % 24, clocks[0] // _QUARTER_MS % 96
+    return Calendar(
+        hour, quarter, left, right, share, rest, prior, is_holiday, np.array(ahead_ms, np.float64) / step_ms
+    )
 
 
 def _places(name: str, clock: I64) -> tuple[I64, I64, F64]:
