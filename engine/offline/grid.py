@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import InputError
-from engine.frame import I64, Frame
+from engine.frame import F64, I64, Frame
 from engine.offline.points import Points
 from engine.settings import Duration
 from kernels._jit import B1
@@ -46,6 +46,7 @@ class Batch:
     n_fit : steps of the head.
     points : (P,) positions in the input. `rows`, `slots` : (P,) their places in the frame.
     counts : (P,) whether the point is the one in its place; others of the same time came earlier.
+    again : positions of these others in `points`; `again_values` : their values.
     """
 
     frame: Frame
@@ -54,6 +55,8 @@ class Batch:
     rows: I64
     slots: I64
     counts: B1
+    again: I64
+    again_values: F64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,4 +134,6 @@ def _batch(points: Points, group: Sequence[_Row], tz: str) -> Batch:
     counts = winner[rows, slots] == np.arange(own.size)
     times = head.start_ms + head.step_ms * np.arange(head.n_slots, dtype=np.int64)
     series = np.array([row.series for row in group], dtype=np.int64)
-    return Batch(Frame(series, times, values, head.step_ms, tz), head.n_fit, own, rows, slots, counts)
+    again = np.flatnonzero(~counts)
+    frame = Frame(series, times, values, head.step_ms, tz)
+    return Batch(frame, head.n_fit, own, rows, slots, counts, again, points.values[own[again]])

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import score
 from engine.errors import ModelError
-from engine.frame import F64, I64, Frame, Prediction, Query, State, find
+from engine.frame import F64, Frame, Prediction, Query, State, find
 from engine.models.base import Model, align, fit, infer
 from engine.offline.grid import Batch
 from engine.offline.points import Points
@@ -59,14 +59,14 @@ def score_points(plan: Plan, points: Points, batches: Sequence[Batch], pool: Poo
 
     def run(batch: Batch, its_pool: Pool) -> None:
         try:
-            found = score_batch(plan, batch, its_pool)
+            found, again = score_batch(plan, batch, its_pool)
         except ModelError as err:
             errors.append(str(err))
             return
         for name, grid in found.items():
             column = columns.setdefault(name, np.full(points.n_points, np.nan))
             column[batch.points] = grid[batch.rows, batch.slots]
-        _score_repeats(plan, points, batch, columns)
+        columns["anomaly_score"][batch.points[batch.again]] = again
 
     one = Pool(1)
     pool.map(lambda batch: run(batch, one), [b for b in batches if b.frame.shape[0] < _MANY_ROWS])
@@ -80,8 +80,8 @@ def score_points(plan: Plan, points: Points, batches: Sequence[Batch], pool: Poo
     return columns
 
 
-def score_batch(plan: Plan, batch: Batch, pool: Pool) -> dict[str, F64]:
-    """Columns of one frame by name, each (S, T), NaN in the head.
+def score_batch(plan: Plan, batch: Batch, pool: Pool) -> tuple[dict[str, F64], F64]:
+    """Columns of one frame by name, each (S, T), NaN in the head; and the scores of `Batch.again`.
 
     Raises
     ------
@@ -91,6 +91,7 @@ def score_batch(plan: Plan, batch: Batch, pool: Pool) -> dict[str, F64]:
     state = _fit(model, cut(frame, 0, n_fit), pool)
     policy = plan.policy(frame)
     columns: dict[str, F64] = {}
+    again = np.full(batch.again.size, np.nan)
     at, n_steps = n_fit, frame.timestamps_ms.size
     next_fit = at + plan.fit_every_ms // frame.step_ms if plan.fit_every_ms else n_steps
     size = max(1, _PIECE_CELLS // max(1, frame.shape[0]))
@@ -107,8 +108,10 @@ def score_batch(plan: Plan, batch: Batch, pool: Pool) -> dict[str, F64]:
         for name in _wanted(model, found):
             column = columns.setdefault(name, np.full(frame.shape, np.nan))
             column[rows, at:end] = found[name]
+        if again.size:
+            _score_again(model, policy, batch, prediction, aligned, at, again)
         at = end
-    return columns
+    return columns, again
 
 
 def cut(frame: Frame, start: int, stop: int) -> Frame:
@@ -138,20 +141,36 @@ def _refit(model: Model, state: State, frame: Frame, pool: Pool) -> State:
         return state
 
 
-def _score_repeats(plan: Plan, points: Points, batch: Batch, columns: dict[str, F64]) -> None:
-    """Points whose time came again have the band of their time, and a score of their own inside it."""
-    own: I64 = batch.points[~batch.counts]
-    if own.size == 0:
+def _score_again(
+    model: Model, policy: Policy, batch: Batch, prediction: Prediction, piece: Frame, at: int, out: F64
+) -> None:
+    """Scores of earlier points of a time that came again: their own, against the band of that time.
+
+    Parameters
+    ----------
+    at : the piece's first step. `out` : (A,) scores of `Batch.again`, written where its steps are in the piece.
+
+    Notes
+    -----
+    A class without a band has one score for a time, whatever the value was.
+    """
+    slots = batch.slots[batch.again] - at
+    mine = np.flatnonzero((slots >= 0) & (slots < piece.timestamps_ms.size))
+    rows = find(piece.series, batch.frame.series[batch.rows[batch.again[mine]]])
+    mine, rows = mine[rows >= 0], rows[rows >= 0]
+    if mine.size == 0:
         return
-    scored = np.isfinite(columns["anomaly_score"][own])
-    columns["anomaly_score"][own[~np.isfinite(points.values[own])]] = np.nan
-    own = own[scored & np.isfinite(columns["yhat"][own]) & np.isfinite(points.values[own])]
-    if own.size == 0:
-        return
-    y, yhat, lower, upper = (
-        np.ascontiguousarray(c[own][:, None]) for c in (points.values, *(columns[n] for n in BAND))
-    )
-    frame = Frame(np.arange(own.size), batch.frame.timestamps_ms[:1], y, batch.frame.step_ms, batch.frame.tz)
-    policy = replace(plan.policy(frame), scale=(1.0, 1.0), clip=False)
-    found = score.apply(policy, 0, Prediction(yhat, lower, upper), frame)
-    columns["anomaly_score"][own] = found["anomaly_score"][:, 0]
+    slots = slots[mine]
+
+    def of(grid: F64 | None) -> F64 | None:
+        return None if grid is None else grid[rows, slots][:, None]
+
+    seen = None
+    if prediction.seen is not None:
+        learned = np.cumsum(np.isfinite(piece.values), axis=1)[rows, slots] - np.isfinite(piece.values)[rows, slots]
+        seen = prediction.seen[rows] + learned
+    band = (of(prediction.yhat), of(prediction.yhat_lower), of(prediction.yhat_upper))
+    own = Prediction(*band, of(prediction.score), of(prediction.unusual), seen=seen)
+    values = np.ascontiguousarray(batch.again_values[mine][:, None])
+    frame = Frame(np.arange(mine.size), piece.timestamps_ms[:1], values, piece.step_ms, piece.tz)
+    out[mine] = score.apply(policy, model.warm_up, own, frame)["anomaly_score"][:, 0]
