@@ -122,6 +122,8 @@ class Frame:
     timestamps_ms : (T,) increasing, multiples of `step_ms`.
     values : (S, T) C-contiguous, missing is NaN; not to be written to.
     tz : IANA zone of the query, for calendar features.
+    groups : (S,) for multivariate models: the group that a row, a channel, belongs to; those of one group are
+        one run of rows. Else None.
     """
 
     series: I64
@@ -129,6 +131,7 @@ class Frame:
     values: F64
     step_ms: int
     tz: str = "UTC"
+    groups: I64 | None = None
 
     def __post_init__(self) -> None:
         values = self.values
@@ -141,18 +144,32 @@ class Frame:
     def shape(self) -> tuple[int, int]:
         return self.series.size, self.timestamps_ms.size
 
+    @property
+    def indptr(self) -> I64:
+        """(G + 1,) where the rows of each group begin, and the number of rows."""
+        return runs(self.groups)
+
     def rows(self, start: int, stop: int) -> Frame:
         """Rows start:stop, without a copy."""
-        return replace(self, series=self.series[start:stop], values=self.values[start:stop])
+        groups = None if self.groups is None else self.groups[start:stop]
+        return replace(self, series=self.series[start:stop], values=self.values[start:stop], groups=groups)
 
     def select(self, series: I64) -> Frame:
-        """The given series in the given order; those this frame lacks are rows of NaN."""
+        """The given series in the given order, without groups; those this frame lacks are rows of NaN."""
         if np.array_equal(series, self.series):
             return self
         where = find(self.series, series)
         values = np.full((series.size, self.timestamps_ms.size), np.nan)
         values[where >= 0] = self.values[where[where >= 0]]
-        return replace(self, series=series, values=values)
+        return replace(self, series=series, values=values, groups=None)
+
+
+def runs(groups: I64 | None) -> I64:
+    """(G + 1,) first row of each run of equal numbers, and how many there are in all; [0] for None."""
+    if groups is None or groups.size == 0:
+        return np.zeros(1, dtype=np.int64)
+    edges = np.flatnonzero(groups[1:] != groups[:-1]) + 1
+    return np.concatenate([[0], edges, [groups.size]])
 
 
 def find(haystack: I64, needles: I64) -> I64:
@@ -183,35 +200,59 @@ def pack(samples: Samples, window: Window, tz: str = "UTC") -> Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Fitted state of one group: a struct of arrays, rows aligned with `series`.
+    """Fitted state of one model and query: a struct of arrays, rows aligned with `series`.
 
     Parameters
     ----------
     series : (S,) numbers in the query's `SeriesTable`, without repeats.
     columns : by name, arrays whose first axis is S.
     shared : by name, arrays that belong to all series (a design matrix, a grid).
+    groups : (S,) as in `Frame`; None of univariate models.
+    group_columns : by name, arrays whose first axis is G: a row for each run of `groups`.
     """
 
     series: I64
     columns: Mapping[str, NDArray[Any]]
     shared: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    groups: I64 | None = None
+    group_columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def indptr(self) -> I64:
+        """(G + 1,) where the rows of each group begin, and the number of rows."""
+        return runs(self.groups)
+
+    @property
+    def n_models(self) -> int:
+        """How many models these are: one for each group, or for each series."""
+        return self.series.size if self.groups is None else self.indptr.size - 1
 
     def rows(self, start: int, stop: int) -> State:
-        """Rows start:stop, without a copy."""
+        """Rows start:stop, without a copy; groups are not cut."""
         part = {name: column[start:stop] for name, column in self.columns.items()}
-        return State(self.series[start:stop], part, self.shared)
+        if self.groups is None:
+            return replace(self, series=self.series[start:stop], columns=part)
+        a, b = np.searchsorted(self.indptr, (start, stop))
+        of_groups = {name: column[a:b] for name, column in self.group_columns.items()}
+        return State(self.series[start:stop], part, self.shared, self.groups[start:stop], of_groups)
 
     def take(self, rows: I64) -> State:
-        """Copies of the given rows in the given order."""
-        return State(self.series[rows], {n: c[rows] for n, c in self.columns.items()}, self.shared)
+        """Copies of the given rows in the given order; of a state with groups, all rows of some groups."""
+        taken = State(self.series[rows], {n: c[rows] for n, c in self.columns.items()}, self.shared)
+        if self.groups is None:
+            return taken
+        groups = self.groups[rows]
+        which = find(self.groups[self.indptr[:-1]], groups[runs(groups)[:-1]])
+        return replace(taken, groups=groups, group_columns={n: c[which] for n, c in self.group_columns.items()})
 
     def updated(self, **columns: NDArray[Any]) -> State:
-        """The same state with some columns replaced or added."""
-        return replace(self, columns={**self.columns, **columns})
+        """The same state with some columns, or columns of groups, replaced or added."""
+        of_groups = {name: columns.pop(name, column) for name, column in self.group_columns.items()}
+        return replace(self, columns={**self.columns, **columns}, group_columns=of_groups)
 
     @property
     def size_bytes(self) -> int:
-        return sum(a.nbytes for a in (*self.columns.values(), *self.shared.values()))
+        return sum(a.nbytes for a in (*self.columns.values(), *self.shared.values(), *self.group_columns.values()))
 
     @classmethod
     def concat(cls, parts: Sequence[State]) -> Self:
@@ -219,8 +260,14 @@ class State:
 
         Rows of narrower columns end in zeros: what a row's own width is, its model knows.
         """
-        columns = {name: _below([p.columns[name] for p in parts]) for name in parts[0].columns}
-        return cls(np.concatenate([p.series for p in parts]), columns, parts[0].shared)
+        first = parts[0]
+        columns = {name: _below([p.columns[name] for p in parts]) for name in first.columns}
+        series = np.concatenate([p.series for p in parts])
+        if first.groups is None:
+            return cls(series, columns, first.shared)
+        groups = np.concatenate([p.groups for p in parts if p.groups is not None])
+        of_groups = {name: _below([p.group_columns[name] for p in parts]) for name in first.group_columns}
+        return cls(series, columns, first.shared, groups, of_groups)
 
 
 def _below(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -239,7 +286,8 @@ class Prediction:
 
     `seen` (S,) is how many finite points each row had learned before the frame's first step: the warm-up
     counter of online models. `score` is for models without a band. `unusual`, 0..1, weighs scores against a band
-    by how far a row is from all its past.
+    by how far a row is from all its past. Multivariate models may give `joint`, (G, T), the score of each group, and
+    `share`, (S, T), what each channel adds to it, in any unit.
     """
 
     yhat: F64 | None = None
@@ -247,6 +295,8 @@ class Prediction:
     yhat_upper: F64 | None = None
     score: F64 | None = None
     unusual: F64 | None = None
+    joint: F64 | None = None
+    share: F64 | None = None
     extra: Mapping[str, F64] = field(default_factory=dict)
     seen: I64 | None = None
 
@@ -258,7 +308,7 @@ class Prediction:
             found = [a for a in arrays if a is not None]
             return np.concatenate(found) if found else None
 
-        names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "seen")
+        names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "joint", "share", "seen")
         joined = {name: join(getattr(p, name) for p in parts) for name in names}
         return cls(**joined, extra={n: join(p.extra[n] for p in parts) for n in parts[0].extra})
 

@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
+
+from engine.frame import I64
 from engine.memory import cpu_capacity
 
 S = TypeVar("S")
@@ -28,15 +31,18 @@ class Pool:
         self.n_workers = n_workers if n_workers > 0 else max(1, int(cpu_capacity()))
         self._executor = ThreadPoolExecutor(self.n_workers, thread_name_prefix="kernels")
 
-    def map_rows(self, function: Callable[[int, int], T], n_rows: int) -> list[T]:
+    def map_rows(self, function: Callable[[int, int], T], n_rows: int, cuts: I64 | None = None) -> list[T]:
         """Results of ``function(start, stop)`` over consecutive blocks that cover the rows, in order.
 
-        Zero rows are one empty block, so that a result always exists. The first exception is raised after all
-        blocks have ended.
+        `cuts`, increasing from 0 to `n_rows`, are the only places where rows may be cut; None is anywhere. Zero
+        rows are one empty block, so that a result always exists. The first exception is raised after all blocks
+        have ended.
         """
         n_blocks = max(1, min(self.n_workers, n_rows // _MIN_ROWS))
         edges = [n_rows * k // n_blocks for k in range(n_blocks + 1)]
-        if n_blocks == 1:
+        if cuts is not None:
+            edges = sorted({int(cuts[np.searchsorted(cuts, edge)]) for edge in edges})
+        if len(edges) < 3:
             return [function(0, n_rows)]
         futures: list[Any] = [self._executor.submit(function, a, b) for a, b in pairwise(edges)]
         errors = [error for future in futures if (error := future.exception())]

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from engine.errors import ModelError
-from engine.frame import I64, Frame, Prediction, State
+from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.matching import match
 from engine.pool import Pool
 from engine.settings import Duration, Pair, Range, Settings
 
@@ -19,6 +20,11 @@ class Model(Settings, frozen=True, kw_only=True):
 
     A model holds no data. Univariate models treat rows independently, so a frame may be cut between any two
     rows. `State.series` and `Frame.series` are equal in every call of `learn` and `infer`: `align` sees to it.
+
+    The rows of a multivariate model are channels; `Frame.groups` and `State.groups` say which belong together. It
+    treats groups independently, so a frame may be cut between any two groups, and fits by rows: a fit's frame has
+    all channels of its groups and all their values. In `infer` the channels of a group are all finite or all NaN
+    at each time, and a state's groups are whole. It gives either bands or `Prediction.joint`.
 
     Class attributes
     ----------------
@@ -82,6 +88,20 @@ class Model(Settings, frozen=True, kw_only=True):
         """
         raise NotImplementedError
 
+    def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
+        """Of a multivariate model with bands, the score of each group, (G, T), and what each channel adds, (S, T).
+
+        Parameters
+        ----------
+        scores : (S, T) of each channel by itself, after its query's policies; NaN where it is missing.
+
+        Notes
+        -----
+        The caller sees to missing channels, warm-up and data ranges, and makes shares of a sum of 1 from what
+        channels add: any unit will do, what is not above 0 counts as 0.
+        """
+        raise NotImplementedError
+
 
 def learn(model: Model, state: State | None, frame: Frame, pool: Pool) -> State | None:
     """State after one more piece of the window; None while no series has appeared.
@@ -106,7 +126,7 @@ def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
     """
     parts = []
     for frame in blocks:
-        parts += pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), frame.series.size)  # type: ignore[misc]
+        parts += pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), *_room(frame))  # type: ignore[misc]
     if not parts:
         raise ModelError("no series with data in the fit window")
     return State.concat(parts)
@@ -131,7 +151,7 @@ def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
 
 def infer(model: Model, state: State, frame: Frame, pool: Pool) -> tuple[Prediction, State]:
     """`Model.infer` with rows cut over the pool's threads; state and frame must be aligned."""
-    parts = pool.map_rows(lambda a, b: model.infer(state.rows(a, b), frame.rows(a, b)), frame.series.size)
+    parts = pool.map_rows(lambda a, b: model.infer(state.rows(a, b), frame.rows(a, b)), *_room(frame))
     if len(parts) == 1:
         return parts[0]
     prediction = Prediction.concat([p for p, _ in parts])
@@ -142,11 +162,19 @@ def align(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
     """State and frame with the same rows.
 
     Series the frame lacks are rows of NaN. Series the state lacks are dropped from the frame of an offline
-    model and get a fresh row in the state of an online one.
+    model and get a fresh row in the state of an online one. Of multivariate models see `match`.
     """
+    if model.is_multivariate:
+        matched = match(state, frame, model.fresh if model.is_online else None)
+        return matched.state, matched.frame
     if model.is_online:
         return with_unknown(model, state, frame)
     return state, frame.select(state.series)
+
+
+def _room(frame: Frame) -> tuple[int, I64 | None]:
+    """How many rows there are, and where they may be cut."""
+    return frame.series.size, None if frame.groups is None else frame.indptr
 
 
 def with_unknown(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
