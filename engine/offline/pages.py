@@ -11,6 +11,7 @@ import numpy as np
 from engine.frame import F64, I64
 from engine.offline.grid import Batch
 from engine.offline.measures import Labelled, Measures
+from engine.offline.scoring import BAND
 from engine.offline.summary import THRESHOLD_COLUMNS, facts, series_name, threshold_rows
 from engine.report import BandChart, Part, ScoreMap, Span, Table, write_report
 
@@ -48,7 +49,7 @@ class _Row:
         points = result.points
         self.name = series_name(points.table.labels(int(points.series[own[0]])))
         self.times_ms = points.times_ms[own]
-        self.columns = {"y": points.values[own], **{name: column[own] for name, column in result.columns.items()}}
+        self.columns = {name: column[own] for name, column in result.columns.items()}
         self.truth = points.truth[own] if points.truth is not None else np.zeros(own.size)
         self.step_ms = batch.frame.step_ms
         self.scores = np.nan_to_num(self.columns["anomaly_score"])
@@ -127,14 +128,6 @@ def _chart(row: _Row) -> BandChart:
         f"{_clock(int(times[0]))} to {_clock(int(times[-1]))} UTC, around the highest score, "
         f"{row.scores[row.peak]:.2f} at {_clock(int(row.times_ms[row.peak]))}."
     )
-    return BandChart(
-        row.name,
-        text,
-        times,
-        columns["y"],
-        columns["yhat"],
-        columns["yhat_lower"],
-        columns["yhat_upper"],
-        columns["anomaly_score"],
-        row.spans(window),
-    )
+    nothing = np.full(times.size, np.nan)
+    y, yhat, lower, upper = (columns.get(name, nothing) for name in ("y", *BAND))
+    return BandChart(row.name, text, times, y, yhat, lower, upper, columns["anomaly_score"], row.spans(window))

@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.frame import F64
 from engine.models.base import Model
 from engine.offline.grid import DEFAULT_FRACTION, Batch, Head, make_batches
+from engine.offline.joint import join_channels, make_joint_batches, score_joint
 from engine.offline.measures import Labelled, Measures, measure
 from engine.offline.pages import write_score_report
 from engine.offline.points import Points
@@ -86,7 +87,7 @@ def run(options: Options) -> int:
         for note in notes:
             click.echo(f"Note: {note}", err=True)
         if options.output is not None:
-            write_rows(options.output, result.points, {"y": result.points.values, **result.columns}, pool)
+            write_rows(options.output, result.points, result.columns, pool)
         if options.html is not None:
             write_html(options.html, result)
     finally:
@@ -108,8 +109,15 @@ def compute(options: Options, pool: Pool) -> tuple[Result, list[str]]:
     points, notes = read_points(options.files, choice, pool)
     if options.labels and points.truth is None:
         points = replace(points, truth=_file_truth(options.labels, points))
-    batches = make_batches(points, head, options.tz)
-    columns = score_points(Plan.of(model, every_ms), points, batches, pool)
+    plan = Plan.of(model, every_ms)
+    if model.is_multivariate:
+        joined = join_channels(points, model.groupby)
+        pairs = make_joint_batches(joined, points, head, options.tz)
+        columns = score_joint(plan, joined, points, pairs, pool)
+        points, batches = joined.points, [batch for batch, _ in pairs]
+    else:
+        batches = make_batches(points, head, options.tz)
+        columns = {"y": points.values, **score_points(plan, points, batches, pool)}
     if not np.isfinite(columns["anomaly_score"]).any():
         raise InputError("nothing has a score: the part that is fitted leaves no row, or no row has a value")
     found = None

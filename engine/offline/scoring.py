@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from engine.pool import Pool
 from engine.score import Policy
 
 log = logging.getLogger("model")
+
+T = TypeVar("T")
 
 BAND = ("yhat", "yhat_lower", "yhat_upper")
 COLUMNS = (*BAND, "anomaly_score")
@@ -55,29 +58,65 @@ def score_points(plan: Plan, points: Points, batches: Sequence[Batch], pool: Poo
     ModelError : no series could be fitted.
     """
     columns = {name: np.full(points.n_points, np.nan) for name in COLUMNS}
-    errors: list[str] = []
 
     def run(batch: Batch, its_pool: Pool) -> None:
-        try:
-            found, again = score_batch(plan, batch, its_pool)
-        except ModelError as err:
-            errors.append(str(err))
-            return
+        found, again = score_batch(plan, batch, its_pool)
         for name, grid in found.items():
             column = columns.setdefault(name, np.full(points.n_points, np.nan))
             column[batch.points] = grid[batch.rows, batch.slots]
         columns["anomaly_score"][batch.points[batch.again]] = again
 
+    share_threads(run, batches, [batch.frame.shape[0] for batch in batches], pool)
+    return columns
+
+
+def share_threads(function: Callable[[T, Pool], None], batches: Sequence[T], n_rows: Sequence[int], pool: Pool) -> None:
+    """Run a function over batches: large ones use all threads, small ones share them.
+
+    Raises
+    ------
+    ModelError : all of them failed; some are a warning.
+    """
+    errors: list[str] = []
+
+    def run(batch: T, its_pool: Pool) -> None:
+        try:
+            function(batch, its_pool)
+        except ModelError as err:
+            errors.append(str(err))
+
     one = Pool(1)
-    pool.map(lambda batch: run(batch, one), [b for b in batches if b.frame.shape[0] < _MANY_ROWS])
-    for batch in batches:
-        if batch.frame.shape[0] >= _MANY_ROWS:
-            run(batch, pool)
+    large = [batch for batch, rows in zip(batches, n_rows, strict=True) if rows >= _MANY_ROWS]
+    pool.map(lambda b: run(b, one), [b for b, rows in zip(batches, n_rows, strict=True) if rows < _MANY_ROWS])
+    for batch in large:
+        run(batch, pool)
     if len(errors) == len(batches):
         raise ModelError(errors[0])
     for error in dict.fromkeys(errors):
         log.warning("%d of %d groups of series have no scores: %s", errors.count(error), len(batches), error)
-    return columns
+
+
+def steps(plan: Plan, frame: Frame, n_fit: int, pool: Pool) -> Iterator[tuple[int, int, Prediction, Frame]]:
+    """Pieces of what follows the head, in order: first step, the one behind the last, what the model says, the frame.
+
+    Raises
+    ------
+    ModelError : the head cannot be fitted.
+    """
+    model = plan.model
+    state = _fit(model, cut(frame, 0, n_fit), pool)
+    at, n_steps = n_fit, frame.timestamps_ms.size
+    next_fit = at + max(1, plan.fit_every_ms // frame.step_ms) if plan.fit_every_ms else n_steps
+    size = max(1, _PIECE_CELLS // max(1, frame.shape[0]))
+    while at < n_steps:
+        if at == next_fit:
+            state = _refit(model, state, cut(frame, at - n_fit, at), pool)
+            next_fit = at + max(1, plan.fit_every_ms // frame.step_ms)
+        end = min(at + size, next_fit, n_steps)
+        state, aligned = align(model, state, cut(frame, at, end))
+        prediction, state = infer(model, state, aligned, pool)
+        yield at, end, prediction, aligned
+        at = end
 
 
 def score_batch(plan: Plan, batch: Batch, pool: Pool) -> tuple[dict[str, F64], F64]:
@@ -87,22 +126,11 @@ def score_batch(plan: Plan, batch: Batch, pool: Pool) -> tuple[dict[str, F64], F
     ------
     ModelError : the head cannot be fitted.
     """
-    model, frame, n_fit = plan.model, batch.frame, batch.n_fit
-    state = _fit(model, cut(frame, 0, n_fit), pool)
+    model, frame = plan.model, batch.frame
     policy = plan.policy(frame)
     columns: dict[str, F64] = {}
     again = np.full(batch.again.size, np.nan)
-    at, n_steps = n_fit, frame.timestamps_ms.size
-    next_fit = at + plan.fit_every_ms // frame.step_ms if plan.fit_every_ms else n_steps
-    size = max(1, _PIECE_CELLS // max(1, frame.shape[0]))
-    while at < n_steps:
-        if at == next_fit:
-            state = _refit(model, state, cut(frame, at - n_fit, at), pool)
-            next_fit = at + max(1, plan.fit_every_ms // frame.step_ms)
-        end = min(at + size, next_fit, n_steps)
-        piece = cut(frame, at, end)
-        state, aligned = align(model, state, piece)
-        prediction, state = infer(model, state, aligned, pool)
+    for at, end, prediction, aligned in steps(plan, frame, batch.n_fit, pool):
         found = score.apply(policy, model.warm_up, prediction, aligned)
         rows = find(frame.series, aligned.series)
         for name in _wanted(model, found):
@@ -110,7 +138,6 @@ def score_batch(plan: Plan, batch: Batch, pool: Pool) -> tuple[dict[str, F64], F
             column[rows, at:end] = found[name]
         if again.size:
             _score_again(model, policy, batch, prediction, aligned, at, again)
-        at = end
     return columns, again
 
 
