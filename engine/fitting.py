@@ -216,7 +216,7 @@ class GroupFit:
         elif store is None:
             return None
         else:
-            state = fit_rows(self.model, store.blocks(keep, self._learn_to_ms), self._pool)
+            state = fit_rows(self.model, store.blocks(keep, self._learn_to_ms), self._pool, keep.size)
         return state if state.series.size else None
 
     def _give_up(self) -> None:

@@ -256,28 +256,34 @@ class State:
 
     @classmethod
     def concat(cls, parts: Sequence[State]) -> Self:
-        """Parts with the same columns, one below the other; shared arrays are the first part's.
+        """Parts one below the other; of shared arrays with one name the first part's counts.
 
-        Rows of narrower columns end in zeros: what a row's own width is, its model knows.
+        Rows of narrower columns end in zeros, rows of parts without a column are zeros there: what is a row's own,
+        its model knows.
         """
         first = parts[0]
-        columns = {name: _below([p.columns[name] for p in parts]) for name in first.columns}
+        sizes = [part.series.size for part in parts]
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        columns = {name: _below([p.columns.get(name) for p in parts], sizes) for name in names}
+        shared = first.shared
+        if not all(part.shared.keys() <= shared.keys() for part in parts):
+            shared = {name: array for part in reversed(parts) for name, array in part.shared.items()}
         series = np.concatenate([p.series for p in parts])
         if first.groups is None:
-            return cls(series, columns, first.shared)
+            return cls(series, columns, shared)
         groups = np.concatenate([p.groups for p in parts if p.groups is not None])
-        of_groups = {name: _below([p.group_columns[name] for p in parts]) for name in first.group_columns}
-        return cls(series, columns, first.shared, groups, of_groups)
+        n_models = [part.n_models for part in parts]
+        of_groups = {name: _below([p.group_columns[name] for p in parts], n_models) for name in first.group_columns}
+        return cls(series, columns, shared, groups, of_groups)
 
 
-def _below(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """One below the other; where their other axes differ, the longest ones with zeros behind the shorter."""
-    shapes = {a.shape[1:] for a in arrays}
-    if len(shapes) == 1:
-        return np.concatenate(arrays)
-    widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
-    padded = [np.pad(a, [(0, 0), *((0, w - n) for w, n in zip(widest, a.shape[1:], strict=True))]) for a in arrays]
-    return np.concatenate(padded)
+def _below(arrays: Sequence[NDArray[Any] | None], sizes: Sequence[int]) -> NDArray[Any]:
+    """Columns one below the other, each of its size; zeros behind the shorter ones and where one is missing."""
+    known = [array for array in arrays if array is not None]
+    widest = tuple(max(lengths) for lengths in zip(*(array.shape[1:] for array in known), strict=True))
+    whole = [np.zeros((n, *widest), known[0].dtype) if a is None else a for a, n in zip(arrays, sizes, strict=True)]
+    return np.concatenate([np.pad(a, [(0, 0), *((0, w - n) for w, n in zip(widest, a.shape[1:], strict=True))])
+                           if a.shape[1:] != widest else a for a in whole])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

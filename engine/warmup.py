@@ -16,6 +16,7 @@ import numpy as np
 from engine import score
 from engine.config.classes import MODELS
 from engine.frame import Batch, Output, Query, SeriesTable, Window, pack
+from engine.models.auto import OptimizationParams
 from engine.models.base import Model, fit, infer
 from engine.offline.score_command import Options, compute
 from engine.offline.write import write_rows
@@ -29,6 +30,10 @@ _STEP_MS = 3_600_000
 _N_STEPS = 24 * 21  # three weeks: all automatic seasons of Prophet
 # What a class needs, or needs to use all of its kernels.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
+    "auto": {
+        "tuned_class_name": "zscore_online",
+        "optimization_params": OptimizationParams(anomaly_percentage=0.01, n_trials=2),
+    },
     "holtwinters": {"seasonality": Duration(86_400_000)},
     "std": {"period": 24},
     "rolling_quantile": {"quantile": 0.95, "window_steps": 48},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -13,6 +13,13 @@ from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.matching import match
 from engine.pool import Pool
 from engine.settings import Duration, Pair, Range, Settings
+
+
+class RowsFit(Protocol):
+    """A fit by rows on its way: a model, or what a model that searches keeps for the time of a fit."""
+
+    def fit_rows(self, frame: Frame) -> State:
+        """As `Model.fit_rows`."""
 
 
 class Model(Settings, frozen=True, kw_only=True):
@@ -77,6 +84,10 @@ class Model(Settings, frozen=True, kw_only=True):
         """State at the end of a fit by time, ready to serve."""
         return state
 
+    def begin_fit(self, n_series: int, n_workers: int) -> RowsFit:
+        """What fits the blocks of one fit by rows: of `n_series` in all, so many at a time (0 series: not known)."""
+        return self
+
     def fit_rows(self, frame: Frame) -> State:
         """State of the frame's rows from their whole window; rows without enough points are left out."""
         raise NotImplementedError
@@ -117,16 +128,23 @@ def learn(model: Model, state: State | None, frame: Frame, pool: Pool) -> State 
     return parts[0] if len(parts) == 1 else State.concat(parts)
 
 
-def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
+def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool, n_series: int | None = None) -> State:
     """State of models that fit by rows, from blocks of distinct rows over the whole window.
+
+    Parameters
+    ----------
+    n_series : of all blocks; counted where those are a sequence.
 
     Raises
     ------
     ModelError : there was no block.
     """
+    if n_series is None:
+        n_series = sum(frame.shape[0] for frame in blocks) if isinstance(blocks, Sequence) else 0
+    fitter = model.begin_fit(n_series, pool.n_workers)
     parts = []
     for frame in blocks:
-        parts += pool.map_rows(lambda a, b, f=frame: model.fit_rows(f.rows(a, b)), *_room(frame))  # type: ignore[misc]
+        parts += pool.map_rows(lambda a, b, f=frame: fitter.fit_rows(f.rows(a, b)), *_room(frame))  # type: ignore[misc]
     if not parts:
         raise ModelError("no series with data in the fit window")
     return State.concat(parts)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
 
 from engine.models.base import Model
 from engine.models.envelope_args import EnvelopeModel
 from engine.models.iforest import IsolationForest
-from engine.settings import Duration, Settings
+from engine.settings import Duration
 
 Threshold = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -115,47 +115,6 @@ class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", ta
         if self.args:
             return [f"args: {sorted(self.args)}, expected none: this class has no inner library"]
         return []
-
-
-class OptimizationParams(Settings, frozen=True, kw_only=True):
-    """``optimization_params`` of `auto`."""
-
-    anomaly_percentage: Annotated[float, Meta(ge=0, lt=0.5)]
-    optimized_business_params: list[
-        Literal["detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected"]
-    ] = []
-    n_splits: Count = 3
-    train_val_ratio: Positive = 3.0
-    validation_scheme: Literal["regular", "leaky"] = "regular"
-    n_trials: Count = 128
-    timeout: Positive | None = None
-    n_jobs: Annotated[int, Meta(ge=-1)] = 1
-    seed: int | None = None
-    exact: bool = False
-    optimize_complexity: bool = True
-    frozen_params: dict[str, Any] = {}
-    beta: Threshold | None = None
-    show_progress_bar: bool = False
-    gc_after_trial: bool = False
-
-
-class AutoTuned(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="auto"):
-    """``class: auto``: another class with hyperparameters searched at each fit."""
-
-    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
-
-    tuned_class_name: Annotated[str, Meta(min_length=1)]
-    optimization_params: OptimizationParams
-
-    def check(self) -> list[str]:
-        problems = []
-        if self.tuned_class_name in ("auto", "custom", "model.auto.AutoTunedModel", "model.custom.CustomModel"):
-            problems.append(f"tuned_class_name: {self.tuned_class_name}, expected a built-in class")
-        if self.optimization_params.n_jobs == 0:
-            problems.append("optimization_params.n_jobs: 0, expected -1 or a whole number >= 1")
-        if fixed := {"class", "class_name"} & set(self.optimization_params.frozen_params):
-            problems.append(f"optimization_params.frozen_params: {sorted(fixed)}, expected no class here")
-        return problems
 
 
 class Custom(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="custom"):

@@ -103,7 +103,7 @@ _MODELS = (
     ),
     ClassEntry(
         "auto",
-        f"{_PLANNED}:AutoTuned",
+        "engine.models.auto:AutoTuned",
         ("model.auto.AutoTunedModel",),
         use="another class with its arguments searched at each fit",
     ),

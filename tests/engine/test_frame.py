@@ -202,3 +202,11 @@ def test_states_of_different_widths_below_each_other() -> None:
     joined = State.concat([part(0, 3), part(1, 1)])
     assert_array_equal(joined.columns["season"], [[2, 2, 2], [2, 0, 0]])
     assert_array_equal(joined.columns["level"], [1, 1])
+
+
+def test_states_of_different_columns_below_each_other() -> None:
+    parts = [State(np.array([0]), {"a": np.ones((1, 2))}, {"x": np.zeros(1)}), State(np.array([1]), {"b": np.ones(1)})]
+    joined = State.concat(parts)
+    assert_array_equal(joined.columns["a"], [[1, 1], [0, 0]])
+    assert_array_equal(joined.columns["b"], [0, 1])
+    assert set(joined.shared) == {"x"}

@@ -13,6 +13,7 @@ from engine import score
 from engine.config.classes import MODELS
 from engine.errors import ModelError
 from engine.frame import F64, Frame, Prediction, Query, State
+from engine.models.auto import OptimizationParams
 from engine.models.base import Model, align, fit, infer
 from engine.pool import Pool
 from engine.settings import Duration
@@ -40,8 +41,10 @@ def available() -> dict[str, type[Model]]:
     return types
 
 
+TUNING = OptimizationParams(anomaly_percentage=0.01, n_trials=4)
 # What a class needs to be made, or to know of the rhythm in `history`.
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "auto": {"tuned_class_name": "zscore_online", "optimization_params": TUNING},
     "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
     "std": {"period": DAY},
     "rolling_quantile": {"quantile": 0.95, "window_steps": DAY},
@@ -66,6 +69,10 @@ if "std" in CLASSES:
 if "isolation_forest_univariate" in CLASSES:
     clocks = CLASSES["isolation_forest_univariate"](seasonal_features=["hod"], contamination=0.1)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(clocks, id="isolation_forest_univariate, hour"))
+if "auto" in CLASSES:
+    for tuned in ("std", "holtwinters"):
+        model = CLASSES["auto"](tuned_class_name=tuned, optimization_params=TUNING)  # type: ignore[call-arg]
+        VARIANTS.append(pytest.param(model, id=f"auto, {tuned}"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 
 
