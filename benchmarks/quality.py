@@ -38,6 +38,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "arima": ("order=[2,1,2]",),
     "auto": ("tuned_class_name=zscore_online", "optimization_params.anomaly_percentage=0.01"),
 }
+# What the measures of a set need beyond the score.
+MORE = {"asd": ("provide_series=[anomaly_score,contribution]",)}
 COLUMNS: dict[str, dict[str, str]] = {
     "kpi": {
         "ap": "average precision",
@@ -157,8 +159,29 @@ def _without_giants(result: Any) -> float:
 
 
 def _hit_rate(result: Any, files: Sequence[str]) -> float:
-    """Of an anomaly with k listed metrics, the share of them among the k that are blamed most; mean over anomalies."""
-    return float("nan")
+    """Of an anomaly with k listed metrics, the share of them among the k that are blamed most; mean over anomalies.
+
+    The blame of a metric is what it adds to the scores of the anomaly's rows, all together: contribution times score.
+    """
+    import numpy as np
+
+    blames = {
+        name.removeprefix("contribution_"): column for name, column in result.columns.items() if "contrib" in name
+    }
+    if not blames:
+        return float("nan")
+    names, points = list(blames), result.points
+    scores = np.nan_to_num(result.columns["anomaly_score"])
+    hits = []
+    for cause in json.loads((Path(files[0]).parent / "root_causes.json").read_text()):
+        labels = {"file": cause["server"]}
+        series = next(k for k in range(len(points.table)) if points.table.labels(k) == labels)
+        first, last = (1000 * cause[key] for key in ("start_timestamp", "end_timestamp"))
+        rows = (points.series == series) & (points.times_ms >= first) & (points.times_ms <= last)
+        blame = [float(np.nansum(blames[name][rows] * scores[rows])) for name in names]
+        most = {names[k] for k in np.argsort(blame)[::-1][: len(cause["metrics"])]}
+        hits.append(len(most & set(cause["metrics"])) / len(cause["metrics"]))
+    return float(np.mean(hits))
 
 
 @contextmanager
@@ -199,7 +222,8 @@ def measure(tree: Path, chosen: Mapping[str, Sequence[str]], data: Path) -> dict
             for alias in aliases:
                 found[name][alias] = {}
                 for scenario, where in runs.items():
-                    task = {**where, "set": name, "class": alias, "arguments": ARGUMENTS.get(alias, ())}
+                    arguments = [*ARGUMENTS.get(alias, ()), *MORE.get(name, ())]
+                    task = {**where, "set": name, "class": alias, "arguments": arguments}
                     outcome = run(tree, task)
                     found[name][alias][scenario] = outcome
                     print(f"{name:>10} {alias:>32} {scenario:>12}: {_short(outcome)}", file=sys.stderr, flush=True)
