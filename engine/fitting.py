@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,17 @@ class WindowStore:
                     tile = np.ascontiguousarray(values[block, :n_steps])
                     yield Frame(series[block], timestamps_ms[:n_steps], tile, self._window.step_ms, self._tz)
 
+    def gather(self, series: I64, until_ms: int) -> Frame:
+        """One frame of some series, in any order, up to `until_ms`.
+
+        Raises
+        ------
+        ModelError : neither memory nor disk had room for the window.
+        """
+        blocks = list(self.blocks(series, until_ms))
+        values = blocks[0].values if len(blocks) == 1 else np.concatenate([block.values for block in blocks])
+        return replace(blocks[0], series=np.concatenate([block.series for block in blocks]), values=values)
+
     def _allocate(self, n_rows: int) -> F64:
         shape = (n_rows, self._window.n_steps)
         used = sum(values.nbytes for _, values in self._segments)
@@ -172,7 +184,7 @@ class GroupFit:
         if self.model.is_online and state is not None:
             seen = self._seen.get(frame.series)
             values = np.where(frame.timestamps_ms <= seen[:, None], frame.values, np.nan)
-            frame = Frame(frame.series, frame.timestamps_ms, values, frame.step_ms, frame.tz)
+            frame = self.group.arrange(replace(frame, values=values))
             self._run(lambda: infer(self.model, *align(self.model, state, frame), self._pool)[1])
 
     def _run(self, step: Callable[[], State | None]) -> None:
@@ -216,8 +228,14 @@ class GroupFit:
         elif store is None:
             return None
         else:
-            state = fit_rows(self.model, store.blocks(keep, self._learn_to_ms), self._pool, keep.size)
+            state = fit_rows(self.model, self._blocks(keep, store), self._pool, keep.size)
         return state if state.series.size else None
+
+    def _blocks(self, keep: I64, store: WindowStore) -> Iterator[Frame]:
+        parts = self.group.cut(keep)
+        if parts is None:
+            return store.blocks(keep, self._learn_to_ms)
+        return (self.group.arrange(store.gather(part, self._learn_to_ms)) for part in parts)
 
     def _give_up(self) -> None:
         """A failed fit leaves the old state in service."""

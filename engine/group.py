@@ -127,10 +127,18 @@ class Group:
                 self.seen.raise_to(state.series, learned_to_ms)
             self.state = state
             self._fitted_to_ms = learned_to_ms
-            self._metrics.models_active.labels(**self.names).set(state.series.size)
+            self._metrics.models_active.labels(**self.names).set(state.n_models)
 
-    def infer(self, frame: Frame, table: SeriesTable) -> Batch | None:
-        """Scores of the frame's unseen points; None where there is no model, no unseen point or no result.
+    def arrange(self, frame: Frame) -> Frame:
+        """The frame as the model wants its rows."""
+        return frame
+
+    def cut(self, series: I64) -> list[I64] | None:
+        """Series in blocks that a fit by rows may take one after the other; None is any blocks."""
+        return None
+
+    def infer(self, frame: Frame, table: SeriesTable) -> list[Batch]:
+        """Scores of the frame's unseen points; none where there is no model, no unseen point or no result.
 
         Raises
         ------
@@ -138,34 +146,38 @@ class Group:
         """
         labels = {"stage": "infer", **self.names}
         with self._lock:
-            frame = self._unseen(frame)
-            n_valid = int(np.count_nonzero(np.isfinite(frame.values)))
-            if self.state is None or n_valid == 0:
-                log.debug("Skipping run for stage infer: %s", "no model yet" if n_valid else "no unseen data")
-                return None
+            frame = self._unseen(self.arrange(frame))
+            if self.state is None or not np.isfinite(frame.values).any():
+                log.debug("Skipping run for stage infer: %s", "no unseen data" if self.state else "no model yet")
+                return []
             started = time.perf_counter()
             try:
-                output = self._run(self.state, frame)
+                state, aligned, frame = self._align(self.state, frame)
+                batches = self._run(state, aligned, frame, table)
             except Exception as err:  # whatever one model does, the others go on
                 raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {reason(err)}") from err
             finally:
-                _mark_seen(self.seen, frame)
-            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in output.columns.values())
+                self._mark_seen(frame)
+            columns = [column for batch in batches for column in batch.output.columns.values()]
+            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in columns)
             if produced == 0:
                 log.debug("Skipping run for stage infer: no valid datapoints produced")
-                return None
+                return []
             self._metrics.run_seconds.labels(**labels).observe(time.perf_counter() - started)
             self._metrics.runs.labels(**labels).inc()
-            self._metrics.accepted.labels(**labels).inc(n_valid)
+            self._metrics.accepted.labels(**labels).inc(int(np.count_nonzero(np.isfinite(frame.values))))
             self._metrics.produced.labels(**labels).inc(produced)
-        return self._batch(output, table)
+        return batches
 
-    def _run(self, state: State, frame: Frame) -> Output:
-        """Predict, score, and keep the new state."""
+    def _align(self, state: State, frame: Frame) -> tuple[State, Frame, Frame]:
+        """State and frame with the same rows, and the frame with what counts as seen after this run."""
         unknown = np.setdiff1d(frame.series, state.series, assume_unique=True)
         if unknown.size and not self.model.is_online:
             self._metrics.series_skipped.labels(stage="infer", reason="unknown", **self.names).inc(unknown.size)
-        state, aligned = align(self.model, state, frame)
+        return *align(self.model, state, frame), frame
+
+    def _run(self, state: State, aligned: Frame, frame: Frame, table: SeriesTable) -> list[Batch]:
+        """Predict, score, and keep the new state."""
         columns, new = self._predict(state, aligned)
         is_learned = aligned.timestamps_ms <= self._fitted_to_ms
         if self.model.is_online and is_learned.any():
@@ -176,37 +188,51 @@ class Group:
         self.state = state = new
         if self._meanwhile is not None:
             self._meanwhile.append(frame)
-        self._metrics.models_active.labels(**self.names).set(state.series.size)
-        return Output(aligned.series, aligned.timestamps_ms, score.select(self.model, columns))
+        self._metrics.models_active.labels(**self.names).set(state.n_models)
+        return self._batches(aligned, columns, table)
 
     def _predict(self, state: State, frame: Frame) -> tuple[dict[str, F64], State]:
         prediction, state = infer(self.model, state, frame, self._pool)
         return dict(score.apply(self.policy, self.model.warm_up, prediction, frame)), state
 
-    def _unseen(self, frame: Frame) -> Frame:
-        """The frame with points that were scored before set to missing."""
-        seen = self.seen.get(frame.series)
-        if frame.timestamps_ms.size == 0 or not (seen >= frame.timestamps_ms[0]).any():
-            return frame
-        values = np.where(frame.timestamps_ms > seen[:, None], frame.values, np.nan)
-        return Frame(frame.series, frame.timestamps_ms, values, frame.step_ms, frame.tz)
+    def _batches(self, frame: Frame, columns: dict[str, F64], table: SeriesTable) -> list[Batch]:
+        """What is written of the columns."""
+        return [self._batch(frame.series, frame.timestamps_ms, columns, table, self.query.alias)]
 
-    def _batch(self, output: Output, table: SeriesTable) -> Batch:
+    def _batch(
+        self, series: I64, timestamps_ms: I64, columns: Mapping[str, F64], table: SeriesTable, query_key: str
+    ) -> Batch:
         names = self.names
+        output = Output(series, timestamps_ms, score.select(self.model, columns))
         io_names = {name: names[name] for name in ("query_key", "scheduler_alias", "preset")}
         aliases = ("model_alias", "scheduler_alias", "preset")
         written = {name: names[name] if self._writes_aliases else "" for name in aliases}
-        return Batch(output, table, query_key=self.query.alias, metric_labels=io_names, **written)
+        return Batch(output, table, query_key=query_key, metric_labels=io_names, **written)
+
+    def _unseen(self, frame: Frame) -> Frame:
+        """The frame with points that were scored before set to missing."""
+        seen = self._seen_by_row(frame)
+        if frame.timestamps_ms.size == 0 or not (seen >= frame.timestamps_ms[0]).any():
+            return frame
+        return replace(frame, values=np.where(frame.timestamps_ms > seen[:, None], frame.values, np.nan))
+
+    def _seen_by_row(self, frame: Frame) -> I64:
+        return self.seen.get(frame.series)
+
+    def _mark_seen(self, frame: Frame) -> None:
+        """Each row is seen up to its last finite point."""
+        rows, times = last_points(frame)
+        self.seen.raise_to(frame.series[rows], times)
+
+
+def last_points(frame: Frame) -> tuple[I64, I64]:
+    """Rows that have a finite point, and when their last one is."""
+    finite = np.isfinite(frame.values)
+    rows = np.flatnonzero(finite.any(axis=1))
+    last = frame.timestamps_ms.size - 1 - np.argmax(finite[rows, ::-1], axis=1)
+    return rows, frame.timestamps_ms[last]
 
 
 def reason(error: Exception) -> str:
     """A model's failure in words; one that is not its own kind of error by its name, too."""
     return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-
-
-def _mark_seen(seen: SeenTimes, frame: Frame) -> None:
-    """Each row is seen up to its last finite point."""
-    finite = np.isfinite(frame.values)
-    rows = finite.any(axis=1)
-    last = frame.timestamps_ms.size - 1 - np.argmax(finite[:, ::-1], axis=1)
-    seen.raise_to(frame.series[rows], frame.timestamps_ms[last[rows]])

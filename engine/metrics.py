@@ -88,6 +88,11 @@ class Metrics:
             "Series left out of a run: no model until the next fit (unknown), no recent points (stale)",
             (*_STAGE, "reason"),
         )
+        self.incomplete = counter(
+            "vmanomaly_model_timestamps_incomplete",
+            "Times at which a group of channels was not scored because one was missing",
+            _STAGE,
+        )
 
         self.write_seconds = histogram("vmanomaly_writer_request_duration_seconds", "Time of each write", _IO)
         self.writes = counter("vmanomaly_writer_responses", "Answers by code, errors too", (*_IO, "code"))

@@ -168,14 +168,14 @@ class Unit:
             n_new += int(finite[:, frame.timestamps_ms > newest_ms].sum(axis=1).max())
             for group in self.groups:
                 try:
-                    batch = group.infer(frame, table)
+                    batches = group.infer(frame, table)
                 except ModelError as err:
                     self._leave_if_stopping()
                     idle.discard(group)
                     log.error("[Scheduler %s] Error during stage infer: %s", self._scheduler_alias, err)
                     self._metrics.run_errors.labels(stage="infer", **group.names).inc()
                     continue
-                if batch is not None:
+                for batch in batches:
                     idle.discard(group)
                     self._writer.submit(batch)
         if at_ms == self._inferred_to_ms:

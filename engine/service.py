@@ -8,11 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import FrameType
 
 import msgspec
 
 from engine import __version__
+from engine.channels.group import ChannelGroup
+from engine.channels.reader import ChannelReader
+from engine.channels.table import ChannelTable
 from engine.config.schema import Config
 from engine.errors import StartError
 from engine.frame import Query
@@ -105,23 +109,16 @@ def make_tasks(
     metrics: Metrics,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> list[Task]:
-    """The units of one scheduler: one for each query that a model of it needs."""
+    """The units of one scheduler: one for each query, or set of queries of a multivariate model, that it needs."""
     settings = config.schedulers[alias]
     assert isinstance(settings, PeriodicSettings)
-    by_query: dict[str, list[Group]] = {}
+    feeds: dict[tuple[bool, tuple[str, ...]], _Feed] = {}
     for group in (g for g in config.groups if g.scheduler_alias == alias):
-        query, model = config.queries[group.query_alias], config.models[group.model_alias]
-        if config.is_oldest_style and model.provide_series is None:
-            model = msgspec.structs.replace(model, provide_series=list(_OLDEST_SERIES))
-        names = {
-            "query_key": query.alias,
-            "model_alias": group.model_alias,
-            "scheduler_alias": alias,
-            "preset": config.preset,
-        }
-        policy = resolve(model, query, config.settings.anomaly_score_outside_data_range)
-        made = Group(model, query, policy, names, pool, metrics, writes_aliases=not config.is_oldest_style)
-        by_query.setdefault(query.alias, []).append(made)
+        is_multivariate = config.models[group.model_alias].is_multivariate
+        key = is_multivariate, group.query_aliases
+        if key not in feeds:
+            feeds[key] = _feed([config.queries[name] for name in group.query_aliases], reader, is_multivariate)
+        feeds[key].groups.append(_make_group(config, alias, group.model_alias, feeds[key], pool, metrics))
     fit_every_ms = settings.fit_every or settings.infer_every
     limits = Limits(
         fit_window_ms=settings.fit_window,
@@ -134,12 +131,50 @@ def make_tasks(
         data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
     )
     tasks = []
-    for index, (query_alias, groups) in enumerate(by_query.items()):
-        query = config.queries[query_alias]
-        unit = Unit(alias, query, groups, limits, reader, writer, pool, metrics, is_stopping)
-        delay_ms = settings.infer_every * index // len(by_query) if settings.scatter_infer_jobs else 0
+    for index, feed in enumerate(feeds.values()):
+        query = feed.query
+        unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping)
+        delay_ms = settings.infer_every * index // len(feeds) if settings.scatter_infer_jobs else 0
         tasks.append(Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms)))
     return tasks
+
+
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """One query, or several as the channels of multivariate models, with what reads it and the groups it feeds."""
+
+    query: Query
+    queries: tuple[Query, ...]
+    reader: Reader
+    channels: ChannelTable | None
+    groups: list[Group] = field(default_factory=list)
+
+
+def _feed(queries: list[Query], reader: Reader, is_multivariate: bool) -> _Feed:
+    if not is_multivariate:
+        return _Feed(queries[0], tuple(queries), reader, None)
+    joint = ChannelReader(reader, queries)
+    return _Feed(joint.query, joint.channels.queries, joint, joint.channels)
+
+
+def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool: Pool, metrics: Metrics) -> Group:
+    """A model on a feed."""
+    model = config.models[model_alias]
+    if config.is_oldest_style and model.provide_series is None and not model.is_multivariate:
+        model = msgspec.structs.replace(model, provide_series=list(_OLDEST_SERIES))
+    names = {
+        "query_key": feed.query.alias,
+        "model_alias": model_alias,
+        "scheduler_alias": alias,
+        "preset": config.preset,
+    }
+    outside = config.settings.anomaly_score_outside_data_range
+    policies = [resolve(model, query, outside) for query in feed.queries]
+    parts = (names, pool, metrics)
+    writes = not config.is_oldest_style
+    if feed.channels is None:
+        return Group(model, feed.query, policies[0], *parts, writes_aliases=writes)
+    return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
 
 
 def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:

@@ -50,6 +50,12 @@ class Grouping:
         self._grow()
         return self._group_of[series]
 
+    @property
+    def n_groups(self) -> int:
+        """Groups are numbered below this."""
+        self._grow()
+        return len(self._numbers)
+
     def name(self, group: int) -> str:
         """A group for log lines."""
         values = next(values for values, number in self._numbers.items() if number == group)
