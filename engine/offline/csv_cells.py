@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.frame import F64, I64
-from engine.offline.sheet import is_number, to_number
+from engine.offline.sheet import LATEST_UNIX, is_number, to_number
 from kernels._jit import U8
 from kernels.csv_in import number_cells, text_cells, time_cells
 from kernels.number_in import EXACT_TENS
@@ -80,8 +80,8 @@ class Cells:
         InputError : a cell is none.
         """
         times = self.numbers(column, name)
-        if bad := np.flatnonzero(~np.isfinite(times)).tolist():
-            text = f"expected a Unix time as in the rows before, found {_shown(self.text(bad[0], column))}"
+        if bad := np.flatnonzero(~(np.abs(times) < LATEST_UNIX)).tolist():
+            text = f"expected a Unix time as in other rows, found {_shown(self.text(bad[0], column))}"
             raise self._error(bad[0], column, name, text)
         return times
 

@@ -79,12 +79,13 @@ def _sheet(columns: dict[str, Any], kinds: dict[str, str], layout: Layout, where
 def _times(times: Any, kind: str, name: str, where: str) -> tuple[I64, str]:
     if kind.startswith(_TIMES):
         return times.astype(np.int64), "iso"
-    if kind.startswith(_NUMBERS):
-        return unix_ms(times.astype(np.float64))
-    texts = times.tolist()
-    if all(is_number(text) for text in texts[:1]):
-        return unix_ms(np.array([to_number(text) for text in texts]))
     try:
+        if kind.startswith(_NUMBERS):
+            return unix_ms(times.astype(np.float64))
+        texts = times.tolist()
+        if all(is_number(text) for text in texts[:1]):
+            return unix_ms(np.array([to_number(text) for text in texts]))
         return np.array([np.datetime64(text.rstrip("Zz"), "ms") for text in texts]).astype(np.int64), "iso"
     except ValueError as err:
-        raise InputError(f"{where}: column {name}: expected times like 2026-01-31T08:00:00Z: {err}") from err
+        expected = "expected Unix times or ones like 2026-01-31T08:00:00Z"
+        raise InputError(f"{where}: column {name}: {expected}: {err}") from err

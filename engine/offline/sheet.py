@@ -18,7 +18,8 @@ TRUTH_NAMES = ("label", "is_anomaly", "anomaly", "truth")
 _TRUTHS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _MISSING = ("nan", "null", "none", "na", "n/a", "-")
 # Unix times up to the year 5000 in each unit, as a factor to milliseconds.
-_UNITS = (("s", 1e11, 1000.0), ("ms", 1e14, 1.0), ("us", 1e17, 1e-3), ("ns", math.inf, 1e-6))
+LATEST_UNIX = 1e19
+_UNITS = (("s", 1e11, 1000.0), ("ms", 1e14, 1.0), ("us", 1e17, 1e-3), ("ns", LATEST_UNIX, 1e-6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,14 @@ def is_number(text: str) -> bool:
 
 
 def unix_ms(times: F64) -> tuple[I64, str]:
-    """Unix times of any unit as milliseconds, and the unit: s, ms, us or ns. It is told by their size."""
+    """Unix times of any unit as milliseconds, and the unit: s, ms, us or ns. It is told by their size.
+
+    Raises
+    ------
+    ValueError : a time is missing, or from `LATEST_UNIX` on.
+    """
     largest = float(np.max(np.abs(times), initial=0.0))
+    if not largest < LATEST_UNIX:
+        raise ValueError(f"{largest:g} is no Unix time")
     unit, _, factor = next(u for u in _UNITS if largest < u[1])
     return np.rint(times * factor).astype(np.int64), unit

@@ -131,7 +131,14 @@ def test_parquet_is_read_as_csv_is(tmp_path):
         ("timestamp,host\n0,a\n", "line 1: no column holds values"),
         ("timestamp,value\n0,1\n60,x\n", "line 3, column value: expected a number, found 'x'"),
         ("timestamp,value\n0,1\n\n60,1_0\n", "line 4, column value: expected a number, found '1_0'"),
-        ("timestamp,value\n0,1\n,2\n", "line 3, column timestamp: expected a Unix time as in the rows before"),
+        (
+            "timestamp,value\n0,1\n,2\n",
+            "line 3, column timestamp: expected a Unix time as in other rows, found nothing",
+        ),
+        (
+            "timestamp,value\n1e300,2\n",
+            "line 2, column timestamp: expected a Unix time as in other rows, found '1e300'",
+        ),
         ("timestamp,value\nMonday,1\n", "line 2, column timestamp: expected a Unix time or one like"),
         ("timestamp,value\n0,1\n60\n", "line 3: expected 2 cells as in the header, found 1 cells"),
         (
