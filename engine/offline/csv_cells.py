@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 
 from engine.errors import InputError
 from engine.frame import F64, I64
-from engine.offline.sheet import LATEST_UNIX, is_number, to_number
+from engine.offline.sheet import LATEST_UNIX, is_number, iso_ms, to_number
 from kernels._jit import U8
 from kernels.csv_in import number_cells, text_cells, time_cells
 from kernels.number_in import EXACT_TENS
@@ -98,11 +96,10 @@ class Cells:
         for row in np.flatnonzero(~good).tolist():
             text = self.text(row, column)
             try:
-                moment = datetime.fromisoformat(text)
+                out[row] = iso_ms(text)
             except ValueError as err:
                 expected = "expected a Unix time or one like 2026-01-31T08:00:00Z"
                 raise self._error(row, column, name, f"{expected}, found {_shown(text)}") from err
-            out[row] = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
         return out
 
     def codes(self, column: int) -> tuple[I64, list[str]]:

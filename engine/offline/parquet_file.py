@@ -10,7 +10,7 @@ import numpy as np
 from engine.duck import identifier, require_duckdb
 from engine.errors import InputError, StartError
 from engine.frame import F64, I64
-from engine.offline.sheet import Chooser, Layout, Sheet, is_number, to_number, unix_ms
+from engine.offline.sheet import Chooser, Layout, Sheet, is_number, iso_ms, to_number, unix_ms
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN", "U")
 _TIMES = ("TIMESTAMP", "DATE")
@@ -85,7 +85,7 @@ def _times(times: Any, kind: str, name: str, where: str) -> tuple[I64, str]:
         texts = times.tolist()
         if all(is_number(text) for text in texts[:1]):
             return unix_ms(np.array([to_number(text) for text in texts]))
-        return np.array([np.datetime64(text.rstrip("Zz"), "ms") for text in texts]).astype(np.int64), "iso"
+        return np.array([iso_ms(text) for text in texts], dtype=np.int64), "iso"
     except ValueError as err:
         expected = "expected Unix times or ones like 2026-01-31T08:00:00Z"
         raise InputError(f"{where}: column {name}: {expected}: {err}") from err

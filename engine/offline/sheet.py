@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -150,3 +151,14 @@ def unix_ms(times: F64) -> tuple[I64, str]:
         raise ValueError(f"{largest:g} is no Unix time")
     unit, _, factor = next(u for u in _UNITS if largest < u[1])
     return np.rint(times * factor).astype(np.int64), unit
+
+
+def iso_ms(text: str) -> int:
+    """Unix milliseconds of an ISO 8601 date or time; without a zone it is UTC.
+
+    Raises
+    ------
+    ValueError : it is none.
+    """
+    moment = datetime.fromisoformat(text.strip())
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,7 @@ from engine.errors import InputError
 from engine.frame import F64, I64
 from engine.offline.points import Points
 from engine.offline.read import read_sheet
-from engine.offline.sheet import TIME_NAMES, TRUTH_NAMES, VALUE_NAMES, Layout, Sheet, is_number, unix_ms
+from engine.offline.sheet import TIME_NAMES, TRUTH_NAMES, VALUE_NAMES, Layout, Sheet, is_number, iso_ms, unix_ms
 
 _STARTS = ("start", "from", "begin", "start_time")
 _ENDS = ("end", "to", "until", "stop", "end_time")
@@ -72,11 +71,9 @@ def _end_times(path: str, sheet: Sheet, name: str) -> I64:
             if unit != sheet.clock:
                 raise ValueError(f"in {unit}, but {sheet.layout.time} in {sheet.clock}")
             return ends[codes]
-        moments = [datetime.fromisoformat(text) for text in texts]
+        return np.array([iso_ms(text) for text in texts], dtype=np.int64)[codes]
     except ValueError as err:
         raise InputError(f"{path}: column {name}: expected times as in column {sheet.layout.time}: {err}") from err
-    aware = [m if m.tzinfo else m.replace(tzinfo=UTC) for m in moments]
-    return np.array([round(m.timestamp() * 1000) for m in aware], dtype=np.int64)[codes]
 
 
 def _label_sets(columns: Mapping[str, tuple[I64, list[str]]], n_rows: int) -> tuple[list[dict[str, str]], I64]:

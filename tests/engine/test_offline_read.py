@@ -121,6 +121,23 @@ def test_parquet_is_read_as_csv_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "clock"),
+    [
+        ("'1970-01-01T01:00:00+01:00'", "iso"),
+        ("0", "s"),
+        ("0.0::DOUBLE", "s"),
+        ("'0'", "s"),
+        ("DATE '1970-01-01'", "iso"),
+    ],
+)
+def test_times_of_parquet_may_be_of_any_type(tmp_path, written, clock):
+    duckdb = pytest.importorskip("duckdb")
+    duckdb.sql(f"COPY (SELECT {written} AS ts, true AS value) TO '{tmp_path}/p.parquet'")
+    got = read_points([str(tmp_path / "p.parquet")], Choice(), POOL)[0]
+    assert (got.times_ms.tolist(), got.values.tolist(), got.clock) == ([0], [1.0], clock)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", "the file is empty"),
