@@ -40,14 +40,16 @@ def column(values: list[str]) -> tuple[Any, Any, Any]:
 def numbers(values: list[str]) -> tuple[list[float], set[int]]:
     data, starts, stops = column(values)
     out, slow = np.empty(len(values)), np.empty(len(values), dtype=np.int64)
-    n_slow = number_cells(data, starts, stops, EXACT_TENS, FIVE_HIGH, FIVE_LOW, out, slow)
+    with np.errstate(over="ignore"):  # interpreted, wrapping words would warn
+        n_slow = number_cells(data, starts, stops, EXACT_TENS, FIVE_HIGH, FIVE_LOW, out, slow)
     return out.tolist(), set(slow[:n_slow].tolist())
 
 
 def times(values: list[str]) -> list[int | None]:
     data, starts, stops = column(values)
     out, good = np.empty(len(values), dtype=np.int64), np.empty(len(values), dtype=np.bool_)
-    time_cells(data, starts, stops, out, good)
+    with np.errstate(over="ignore"):
+        time_cells(data, starts, stops, out, good)
     return [time if ok else None for time, ok in zip(out.tolist(), good.tolist(), strict=True)]
 
 
