@@ -73,7 +73,14 @@ def step_by_step(model: Model, y: np.ndarray, n_fit: int, every: int) -> np.ndar
 
 @pytest.mark.parametrize(
     ("class_name", "arguments", "every"),
-    [("zscore_online", {}, 0), ("zscore_online", {"decay": 0.9}, 50), ("holtwinters", HW, 60), ("mad_online", {}, 0)],
+    [
+        ("zscore_online", {}, 0),
+        ("zscore_online", {"decay": 0.9}, 50),
+        ("holtwinters", HW, 60),
+        ("mad_online", {}, 0),
+        ("temporal_envelope", {}, 0),
+        ("std", {"period": 24}, 0),
+    ],
 )
 def test_scores_are_those_of_one_step_after_the_other(tmp_path, class_name, arguments, every):
     y = values()
