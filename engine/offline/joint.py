@@ -123,7 +123,9 @@ def score_joint(
                     column[batch.points[mine]] = values[batch.slots[mine] - at]
 
     share_threads(run, batches, [batch.frame.shape[0] for batch, _ in batches], pool)
-    return columns
+    # Channels in the order in which they appear in the input, whatever the threads did.
+    order = ["anomaly_score", *dict.fromkeys(f"{name}_{channel}" for name in wanted for channel in names)]
+    return {name: columns[name] for name in order if name in columns}
 
 
 def _check_steps(joined: Joined, channels: Points) -> None:

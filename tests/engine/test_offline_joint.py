@@ -98,7 +98,7 @@ def test_files_of_one_series_each_are_channels_of_one_group(tmp_path):
     texts = {f"f{k}": "time,value\n" + "".join(f"{60 * t},{v}\n" for t, v in enumerate(y[k])) for k in range(2)}
     _, columns = run(read(tmp_path, **texts), provide_series=["contribution"])
     assert_allclose(columns["anomaly_score"], expected(y))
-    assert set(columns) == {"anomaly_score", "contribution_f0", "contribution_f1"}
+    assert list(columns) == ["anomaly_score", "contribution_f0", "contribution_f1"]
 
 
 def long(y: F64) -> str:
