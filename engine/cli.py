@@ -223,7 +223,7 @@ def demo(once: bool, out: Path, port: int) -> int:
     return module.run(once=once, out=out, port=port)
 
 
-for command in (commands.score, commands.models):
+for command in (commands.score, commands.models, commands.describe):
     cli.add_command(command)
 
 

@@ -64,6 +64,15 @@ def main_season(seasons: tuple[Season, ...]) -> Season | None:
     return max(seasons, key=lambda season: season.share, default=None)
 
 
+def without_season(row: F64, clock_ms: I64, period_ms: int, step_ms: int) -> F64:
+    """(T,) a row less the mean of its phase in the period, plus the mean of all phases."""
+    phase = clock_ms // step_ms % (period_ms // step_ms)
+    there = np.isfinite(row)
+    counts = np.bincount(phase[there], minlength=period_ms // step_ms)
+    means = np.bincount(phase[there], weights=row[there], minlength=counts.size) / np.maximum(counts, 1)
+    return row - means[phase] + means[counts > 0].mean() if there.any() else row
+
+
 def _find(values: F64, clock_ms: I64, step_ms: int) -> list[tuple[Season, ...]]:
     found: list[list[Season]] = [[] for _ in range(values.shape[0])]
     span_ms = clock_ms.size * step_ms

@@ -24,6 +24,7 @@ RUN_BY = {
     "make demo": "tests/test_readme.py::test_make_demo_finds_the_incidents",
     ".venv/bin/engine demo": "tests/engine/test_demo.py::test_the_site_shows_the_report_beside_the_services_own_pages",
     ".venv/bin/engine models": "tests/test_readme.py::test_files_are_scored_as_shown",
+    ".venv/bin/engine describe docs/examples/requests.csv.gz": "tests/test_readme.py::test_files_are_scored_as_shown",
     ".venv/bin/engine score docs/examples/requests.csv.gz --model temporal_envelope --labels label": (
         "tests/test_readme.py::test_files_are_scored_as_shown"
     ),
@@ -68,7 +69,12 @@ def test_the_example_is_shown_as_it_would_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("models", "temporal_envelope"), ("score", "average precision, mean over series")]
+    ("name", "expected"),
+    [
+        ("models", "temporal_envelope"),
+        ("describe", "temporal_envelope for 1"),
+        ("score", "average precision, mean over series"),
+    ],
 )
 def test_files_are_scored_as_shown(name: str, expected: str) -> None:
     (line,) = [c for c in RUN_BY if c.startswith(f".venv/bin/engine {name}")]

@@ -8,7 +8,7 @@ import click
 
 from engine.errors import ConfigError, EngineError
 
-__all__ = ["models", "score"]
+__all__ = ["describe", "models", "score"]
 
 
 @click.command()
@@ -85,3 +85,34 @@ def models(name: str | None, as_json: bool) -> int:
         raise click.ClickException(f"{name} is no class of models: {MODELS.expected(name)}")
     click.echo(json.format(json.encode(catalog.details(entry))).decode() if as_json else catalog.details_text(entry))
     return 0
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--config", type=click.Path(path_type=Path), metavar="C",
+              help="Read through this configuration's reader, instead of files.")  # fmt: skip
+@click.option("--query", metavar="Q", help="Alias of the query: the fit window of its scheduler is described.")
+@click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON.")
+@click.option("--time", default="", metavar="COLUMN", help="Column of times, where its name does not tell.")
+@click.option("--value", default="", metavar="COLUMN", help="Column of values of the long form.")
+@click.option("--ignore", multiple=True, metavar="COLUMN", help="Leave this column out.")
+@click.option("--tz", default="UTC", show_default=True, help="Time zone of the rhythm.")
+@click.option("--threads", default=0, type=click.IntRange(min=0), help="Compute threads; 0 is one for each CPU.")
+def describe(files: tuple[str, ...], **options: object) -> int:
+    """Tell what series are like: points, gaps, seasons, trend, level shifts, and which model suits, with the reason.
+
+    FILE: as of `engine score`. Exit codes: 0 done, 1 a file or configuration is wrong, 2 usage.
+
+    \b
+      engine describe cpu.csv
+      engine describe train/*.csv.gz --ignore label --json
+      engine describe --config config.yaml --query cpu
+    """
+    from engine.offline.describe_command import Options, run
+
+    try:
+        return run(Options(files=files, **options))  # type: ignore[arg-type]
+    except ConfigError:
+        raise
+    except EngineError as err:
+        raise click.ClickException(str(err)) from err
