@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine import score
+from engine.channels.joint import score_groups
 from engine.config.classes import MODELS
 from engine.frame import Batch, Output, Query, SeriesTable, Window, pack
 from engine.models.auto import OptimizationParams
@@ -35,6 +37,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "optimization_params": OptimizationParams(anomaly_percentage=0.01, n_trials=2),
     },
     "holtwinters": {"seasonality": Duration(86_400_000)},
+    "isolation_forest_multivariate": {"provide_series": ["anomaly_score", "contribution"]},
     "std": {"period": 24},
     "rolling_quantile": {"quantile": 0.95, "window_steps": 48},
 }
@@ -57,8 +60,15 @@ def warm_up() -> int:
         if not kind.is_available:
             continue
         model = kind(**_ARGUMENTS.get(alias, {}))
-        prediction, _ = infer(model, fit(model, [frame], pool), frame, pool)
-        columns = score.apply(score.resolve(model, query), model.warm_up, prediction, frame)
+        if model.missing:  # the operator's own file
+            continue
+        rows = replace(frame, groups=np.zeros_like(frame.series)) if model.is_multivariate else frame
+        prediction, _ = infer(model, fit(model, [rows], pool), rows, pool)
+        policy = score.resolve(model, query)
+        if model.is_multivariate:
+            columns = score_groups(model, [policy], np.zeros(1, dtype=np.int64), prediction, rows)
+        else:
+            columns = score.apply(policy, model.warm_up, prediction, frame)
         output = Output(frame.series, frame.timestamps_ms, score.select(model, columns))
         list(encoder.encode(Batch(output, table, query.alias, alias, "", "")))
         n_models += 1

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from engine.errors import ReadError
-from engine.frame import I64, Batch, Frame, Prediction, Query, Samples, SeriesTable, State, Window
+from engine.frame import F64, I64, Batch, Frame, Prediction, Query, Samples, SeriesTable, State, Window
 from engine.models.base import Model
 
 
@@ -120,3 +120,40 @@ class BrokenModel(StaticModel, frozen=True, kw_only=True, tag_field="class", tag
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         raise KeyError("cannot")
+
+
+class JointModel(Model, frozen=True, kw_only=True, tag_field="class", tag="joint"):
+    """Expects of each channel the mean of what it has learned; a group is as anomalous as its worst channel. Online."""
+
+    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+    is_online: ClassVar[bool] = True
+    is_multivariate: ClassVar[bool] = True
+    provides: ClassVar[tuple[str, ...]] = (
+        "anomaly_score", "contribution", "y", "yhat", "yhat_lower", "yhat_upper",
+    )  # fmt: skip
+    default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
+
+    half_width: float = 15.0
+
+    def fresh(self, series: I64, frame: Frame) -> State:
+        columns = {"n": np.zeros(series.size), "total": np.zeros(series.size)}
+        return State(series, columns, {}, frame.groups, {"times": np.zeros(frame.indptr.size - 1)})
+
+    def fit_rows(self, frame: Frame) -> State:
+        return self.infer(self.fresh(frame.series, frame), frame)[1]
+
+    def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        finite = np.isfinite(frame.values)
+        values = np.where(finite, frame.values, 0.0)
+        # Added up one by one, so that points one by one are the same as all at once.
+        n = np.cumsum(np.concatenate([state.columns["n"][:, None], finite], axis=1), axis=1)
+        total = np.cumsum(np.concatenate([state.columns["total"][:, None], values], axis=1), axis=1)
+        yhat = np.where(n > 0, total / np.maximum(n, 1), 0.0)[:, :-1]
+        first = frame.indptr[:-1]
+        times = np.logical_and.reduceat(finite, first, axis=0).sum(axis=1) if first.size else np.zeros(0)
+        new = state.updated(n=n[:, -1], total=total[:, -1], times=state.group_columns["times"] + times)
+        band = yhat, yhat - self.half_width, yhat + self.half_width
+        return Prediction(*band, seen=state.columns["n"].astype(np.int64)), new
+
+    def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
+        return np.maximum.reduceat(scores, frame.indptr[:-1], axis=0), scores**2

@@ -9,7 +9,6 @@ from msgspec import Meta, field
 
 from engine.models.base import Model
 from engine.models.envelope_args import EnvelopeModel
-from engine.models.iforest import IsolationForest
 from engine.settings import Duration
 
 Threshold = Annotated[float, Meta(ge=0)]
@@ -65,16 +64,6 @@ class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class",
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", self.season_starts_from):
             problems.append(f"season_starts_from: {self.season_starts_from}, expected a date like 1970-01-01")
         return problems
-
-
-class IsolationForestMultivariate(
-    IsolationForest, frozen=True, kw_only=True, tag_field="class", tag="isolation_forest_multivariate"
-):
-    """``class: isolation_forest_multivariate``: isolation trees over all channels."""
-
-    is_available: ClassVar[bool] = False
-    is_multivariate: ClassVar[bool] = True
-    provides: ClassVar[tuple[str, ...]] = SCORE_ONLY
 
 
 class TemporalEnvelopeMultivariate(

@@ -97,7 +97,7 @@ _MODELS = (
     ),
     ClassEntry(
         "isolation_forest_multivariate",
-        f"{_PLANNED}:IsolationForestMultivariate",
+        "engine.models.iforest_multivariate:IsolationForestMultivariate",
         ("model.isolation_forest.IsolationForestMultivariateModel",),
         use="rare combinations of several metrics; a score without a band",
     ),

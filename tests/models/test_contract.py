@@ -29,14 +29,14 @@ ONE, TWO = Pool(1), Pool(2)
 
 
 def available() -> dict[str, type[Model]]:
-    """By alias, every class that exists."""
+    """By alias, every class that exists and models each series by itself."""
     types: dict[str, type[Model]] = {}
     for alias in MODELS.entries:
         try:
             kind = MODELS.settings_type(alias)
         except ModuleNotFoundError:
             continue
-        if kind.is_available:
+        if kind.is_available and not kind.is_multivariate:
             types[alias] = kind
     return types
 
