@@ -138,7 +138,7 @@ def largest_residual(s: F64, scales: F64, value: float, season: float, rates: Ra
         error = residual(k, s, value, season, rates)
         scale = scales[2 * k + (ABOVE if error >= 0.0 else 0)]
         if error != 0.0:
-            largest = max(largest, min(abs(error) / max(scale, 1e-300), 1e6))
+            largest = max(largest, 1e6 if abs(error) >= 1e6 * scale else abs(error) / scale)
     return largest
 
 
