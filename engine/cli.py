@@ -119,7 +119,7 @@ def cli() -> None:
       engine demo                        two weeks of made-up CPU metrics with incidents, live on :8500
     \b
     Try a model on files of your own, no server needed:
-      engine score cpu.csv --model zscore_online --output scores.csv
+      engine score cpu.csv --model temporal_envelope --output scores.csv
       engine models                      what models there are; `engine models prophet` tells all about one
     \b
     Run it:

@@ -44,7 +44,7 @@ def score(files: tuple[str, ...], **options: object) -> int:
     it. Rows of the head have no score. Exit codes: 0 done, 1 a file or argument is wrong, 2 usage.
 
     \b
-      engine score cpu.csv --model zscore_online
+      engine score cpu.csv --model temporal_envelope
       engine score cpu.csv --model zscore_online --set z_threshold=3 --fit-window 7d --output scores.csv
       engine score train/*.csv.gz --model mad_online --labels label --fit-fraction 0.1
       zcat dump.csv.gz | engine score - --model prophet --set args.interval_width=0.98 --output scores.parquet
