@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, field
 
 from engine.models.base import Model
-from engine.models.envelope_args import EnvelopeModel
 from engine.settings import Duration
 
 Threshold = Annotated[float, Meta(ge=0)]
@@ -63,29 +62,6 @@ class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class",
             problems.append(f"min_subseason: {part}, expected an exact divisor of seasonal_interval ({interval})")
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", self.season_starts_from):
             problems.append(f"season_starts_from: {self.season_starts_from}, expected a date like 1970-01-01")
-        return problems
-
-
-class TemporalEnvelopeMultivariate(
-    EnvelopeModel, frozen=True, kw_only=True, tag_field="class", tag="temporal_envelope_multivariate"
-):
-    """``class: temporal_envelope_multivariate``: envelopes of all channels and what they have in common."""
-
-    is_available: ClassVar[bool] = False
-    is_multivariate: ClassVar[bool] = True
-    default_series: ClassVar[tuple[str, ...]] = SCORE_ONLY
-
-    dependency_rank: Annotated[int, Meta(ge=0)] = 8
-    score_aggregation: Literal["max", "mean", "l2"] = "l2"
-    max_channels: Count = 1000
-    recommended_max_channels: Count = 100
-    random_state: int = 42
-
-    def check(self) -> list[str]:
-        problems = super().check()
-        if self.recommended_max_channels > self.max_channels:
-            limit = f"expected at most max_channels ({self.max_channels})"
-            problems.append(f"recommended_max_channels: {self.recommended_max_channels}, {limit}")
         return problems
 
 

@@ -67,7 +67,7 @@ _MODELS = (
     ),
     ClassEntry(
         "temporal_envelope_multivariate",
-        f"{_PLANNED}:TemporalEnvelopeMultivariate",
+        "engine.models.envelope_mv:TemporalEnvelopeMultivariate",
         ("model.online.TemporalEnvelopeMultivariateModel",),
         use="metrics of one thing that move together; says which of them are to blame",
     ),

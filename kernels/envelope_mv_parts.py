@@ -1,0 +1,321 @@
+"""Steps of the multivariate envelope's recursion; `kernels.envelope_mv` says how they fit."""
+
+from __future__ import annotations
+
+import math
+
+from kernels._jit import F64, lean_inline
+from kernels.envelope_mv_state import (
+    BAND_TAIL,
+    BLAME,
+    COUNT,
+    DISTANCE,
+    DISTANCE_SUM,
+    DISTANCE_WEIGHT,
+    FACTOR_WEIGHT,
+    HIGH,
+    JOINT_RUN,
+    JOINT_TAIL,
+    L2,
+    LEAST,
+    LEVEL,
+    LOW,
+    MAX,
+    NEXT,
+    PREVIOUS,
+    RELIEF,
+    RUN,
+    SQUARES,
+    TAIL,
+    UNIQUE,
+    WEIGHT,
+    Channels,
+    JointRates,
+    Scratch,
+)
+from kernels.envelope_state import Calendar
+from kernels.factors import basis_renew, moments_add, sketch_add
+
+# A standard deviation is at least this share of the smallest change: values may be rounded.
+SIZE_OF_CHANGE = 0.05
+# Share of points beyond the quantile that a threshold follows.
+_TAIL_SHARE = 0.003
+# From that quantile of normal residuals to the default band: 3.37 / 2.97 standard deviations.
+_TAIL_TO_BAND, _NORMAL_BAND = 1.13, 3.37
+# Beyond the quantile by this factor of what it has above the mean lies the threshold of the distance; and of the band.
+_JOINT_MARGIN, _BAND_MARGIN = 1.1, 1.1
+# The former falls to 1 while fewer rows than this share are beyond the threshold: short tails get a closer one.
+_ALARM_SHARE = 0.0004
+# An excess teaches the threshold fully for so many rows; a long anomaly must not become the norm.
+_FULL_RUN, _LATE = 8.0, 0.1
+# A row further off than so many mean distances counts as if it were there, and teaches the less.
+_LIMIT = 10.0
+# The smoothed distance counts up to so many times the present one: a row that is as expected scores 0 at once.
+_PRESENT = 3.0
+# Distances up to this share of the mean score 0.
+_CALM = 0.5
+# Rows whose sizes nobody knows yet; factors are set at so many more, then each time after twice as many, up to a bound.
+_UNKNOWN, _INTERVAL = 16.0, 288.0
+
+
+@lean_inline
+def set_widths(c: int, s: F64, group: F64, width: float, rates: JointRates, scratch: Scratch) -> None:
+    """Standard deviation and half-widths of a channel's residual before a row.
+
+    The band reaches from quantile to quantile and `fence` times their distance further; a heavy tail widens it, and
+    the group's width. Floors: shares of the standard deviation and of the smallest change, and what float digits allow.
+    """
+    deviation = math.sqrt(s[SQUARES] / group[WEIGHT]) if group[WEIGHT] > 0.0 else 0.0
+    size = max(deviation, SIZE_OF_CHANGE * s[LEAST], 1e-9 * abs(s[LEVEL]), 1e-12)
+    spread = s[HIGH] - s[LOW]
+    wider = width * heaviness(s)
+    scratch.size[c] = size
+    scratch.below[c] = wider * max(rates.fence * spread - s[LOW], _least(rates.width_below) * size)
+    scratch.above[c] = wider * max(rates.fence * spread + s[HIGH], _least(rates.width_above) * size)
+
+
+@lean_inline
+def _least(width: float) -> float:
+    """Least half-width in standard deviations, for a band of that size."""
+    return max(0.2 * width, 1e-3)
+
+
+@lean_inline
+def heaviness(s: F64) -> float:
+    """How much wider than its quantiles say the tail of a channel makes its band."""
+    return max(1.0, _TAIL_TO_BAND * math.exp(s[TAIL]))
+
+
+@lean_inline
+def aggregate(ratio: F64, aggregation: int) -> float:
+    """One deviation of many: the largest, the mean or the root of the mean square."""
+    total = 0.0
+    for c in range(ratio.size):
+        if aggregation == MAX:
+            total = max(total, ratio[c])
+        else:
+            total += ratio[c] * ratio[c] if aggregation == L2 else ratio[c]
+    if aggregation == MAX:
+        return total
+    return math.sqrt(total / ratio.size) if aggregation == L2 else total / ratio.size
+
+
+@lean_inline
+def band_width(group: F64) -> float:
+    """Factor by which the bands of all channels are wider so that the aggregate is beyond 1 no more often than one."""
+    return max(1.0, _BAND_MARGIN * math.exp(group[BAND_TAIL]))
+
+
+@lean_inline
+def mean_distance(group: F64) -> float:
+    """Mean distance of a row over memory."""
+    return max(group[DISTANCE_SUM] / group[DISTANCE_WEIGHT], 1e-9) if group[DISTANCE_WEIGHT] > 0.0 else 1e-9
+
+
+@lean_inline
+def joint_threshold(group: F64) -> float:
+    """Smoothed distance, in means, that is just anomalous for the default width."""
+    return float(1.0 + (_JOINT_MARGIN - group[RELIEF]) * max(math.exp(group[JOINT_TAIL]) - 1.0, 0.02))
+
+
+@lean_inline
+def joint_distance(distance: float, rates: JointRates, group: F64) -> float:
+    """How far a row is from what is usual, smoothed; 1 is just anomalous. Returns 0 for a row just as expected."""
+    if group[COUNT] == 0.0:
+        return 0.0
+    limited = clipped_distance(distance, group)
+    smoothed = group[DISTANCE] + settling(group, rates) * (limited - group[DISTANCE])
+    far = min(smoothed, _PRESENT * limited) / mean_distance(group)
+    return float(max(far - _CALM, 0.0) / (joint_threshold(group) - _CALM) / rates.width)
+
+
+@lean_inline
+def settling(group: F64, rates: JointRates) -> float:
+    """Rate at which distances are smoothed; the first rows stand alone."""
+    return 1.0 if group[COUNT] < 16.0 else rates.smooth
+
+
+@lean_inline
+def clipped_distance(distance: float, group: F64) -> float:
+    """A distance, no further than so many means once these are known."""
+    return min(distance, _LIMIT * mean_distance(group)) if group[COUNT] > 50.0 else distance
+
+
+@lean_inline
+def learn_distance(group: F64, distance: float, rates: JointRates) -> float:
+    """Mean and smoothed distance and the quantile of the latter; returns the weight with which the row may teach."""
+    limited = clipped_distance(distance, group)
+    n = group[COUNT] + 1.0
+    group[DISTANCE] += settling(group, rates) * (limited - group[DISTANCE])
+    if group[DISTANCE_WEIGHT] >= rates.memory:
+        group[DISTANCE_SUM] *= 1.0 - 1.0 / rates.memory
+        group[DISTANCE_WEIGHT] *= 1.0 - 1.0 / rates.memory
+    group[DISTANCE_SUM] += limited
+    group[DISTANCE_WEIGHT] += 1.0
+    if n > 16.0:
+        excess = math.log(max(group[DISTANCE] / mean_distance(group), 1e-9))
+        is_beyond = group[DISTANCE] > mean_distance(group) * joint_threshold(group)
+        moved = group[RELIEF] + 0.03 * (_ALARM_SHARE - (1.0 if is_beyond else 0.0))
+        group[RELIEF] = min(max(moved, 0.0), _JOINT_MARGIN - 1.0)
+        step = tail_step(n)
+        if excess > group[JOINT_TAIL]:
+            group[JOINT_RUN] += 1.0
+            group[JOINT_TAIL] += (1.0 - _TAIL_SHARE) * step * (1.0 if group[JOINT_RUN] <= _FULL_RUN else _LATE)
+        else:
+            group[JOINT_RUN] = 0.0
+            group[JOINT_TAIL] -= _TAIL_SHARE * step
+    return limited / distance if distance > 0.0 else 1.0
+
+
+@lean_inline
+def learn_blame(state: Channels, rates: JointRates, scratch: Scratch) -> None:
+    """Smoothed squared deviations; none is larger than the distance of a row may be."""
+    limit = _LIMIT * mean_distance(state.group) if state.group[COUNT] > 50.0 else math.inf
+    for c in range(scratch.deviation.size):
+        size = min(abs(scratch.deviation[c]), limit)
+        state.scalars[c, BLAME] += settling(state.group, rates) * (size * size - state.scalars[c, BLAME])
+
+
+@lean_inline
+def tail_step(n: float) -> float:
+    """Gain of a running high quantile of a logarithm after n points."""
+    return max(0.01, 1.0 / (_TAIL_SHARE * n + 20.0))
+
+
+@lean_inline
+def learn_band_tail(group: F64, joint: float, rates: JointRates) -> None:
+    """The quantile of the aggregated deviations, as they would be with the default width."""
+    step = tail_step(group[COUNT] + 1.0)
+    is_beyond = math.log(max(joint * rates.width, 1e-9)) > group[BAND_TAIL]
+    group[BAND_TAIL] += (1.0 - _TAIL_SHARE) * step if is_beyond else -_TAIL_SHARE * step
+
+
+@lean_inline
+def learn_channel(
+    c: int, value: float, width: float, n_bins: int, rates: JointRates, state: Channels, scratch: Scratch
+) -> None:
+    """A channel's state after one more row, but for its sum of squares."""
+    s, error, size = state.scalars[c], scratch.error[c], scratch.size[c]
+    n = state.group[COUNT] + 1.0
+    change = abs(value - s[PREVIOUS])
+    if change > 0.0 and (s[LEAST] == 0.0 or change < s[LEAST]):
+        s[LEAST] = change
+    s[PREVIOUS] = value
+    half, share = (scratch.above[c], rates.width_above) if error >= 0.0 else (scratch.below[c], rates.width_below)
+    ratio = abs(error) / half
+    if ratio <= 1.0:
+        s[RUN] = 0.0
+    else:
+        s[RUN] = max(s[RUN], 0.0) + 1.0 if error > 0.0 else min(s[RUN], 0.0) - 1.0
+    # The band as the default width would have it, before the tail widens it.
+    reference = half / (width * heaviness(s) * share) if share > 0.05 else _NORMAL_BAND * size
+    _learn_quantiles(s, error, size, reference, n, rates)
+    _learn_level(s, state.profile[c], error, size, n, n_bins, rates, scratch)
+
+
+@lean_inline
+def _learn_quantiles(s: F64, error: float, size: float, reference: float, n: float, rates: JointRates) -> None:
+    """Quantiles of a channel's residual and the weight of its tail, by stochastic approximation.
+
+    Source: Robbins and Monro (1951), doi:10.1214/aoms/1177729586.
+    """
+    gain = 2.5 * size * max(0.003, 1.0 / (0.4 * n + 10.0))
+    s[LOW] = min(s[LOW] + gain * (rates.low - (1.0 if error <= s[LOW] else 0.0)), 0.0)
+    s[HIGH] = max(s[HIGH] + gain * (rates.high - (1.0 if error <= s[HIGH] else 0.0)), 0.0)
+    if n > 16.0:
+        is_beyond = math.log(max(abs(error) / reference, 1e-9)) > s[TAIL]
+        moved = (1.0 - _TAIL_SHARE) * tail_step(n) if is_beyond else -_TAIL_SHARE * tail_step(n)
+        s[TAIL] = max(s[TAIL] + moved, -1.0)
+
+
+@lean_inline
+def places(calendar: Calendar, t: int, visits: F64, scratch: Scratch) -> int:
+    """Bins of the profile at a row and the rate at which each learns; how many there are.
+
+    On a holiday its component learns alone.
+    """
+    is_special = False
+    for j in range(calendar.left.shape[2]):
+        is_special = is_special or (calendar.is_holiday[j] == 1 and calendar.left[0, t, j] >= 0)
+    n = 0
+    for j in range(calendar.left.shape[2]):
+        a, b, share = calendar.left[0, t, j], calendar.right[0, t, j], calendar.share[0, t, j]
+        if a < 0 or (is_special and calendar.is_holiday[j] == 0):
+            continue
+        for side in range(2):
+            bin_, weight = (a, 1.0 - share) if side == 0 else (b, share)
+            if weight > 0.0:
+                visits[bin_] += weight
+                rate = max(1.0 / (visits[bin_] + calendar.prior[j]), 1.0 / calendar.rest[j])
+                scratch.bins[n] = bin_
+                scratch.gains[n] = min(rate, 1.0) * weight
+                n += 1
+    return n
+
+
+@lean_inline
+def _learn_level(
+    s: F64, profile: F64, error: float, size: float, n: float, n_bins: int, rates: JointRates, scratch: Scratch
+) -> None:
+    """Move the level, then the profile by what is left; neither by more than `clip` until a shift is confirmed."""
+    rate = max(rates.level, 1.0 / n)
+    if n > 16.0:
+        if abs(s[RUN]) < rates.shift_after:
+            error = min(max(error, -rates.clip * size), rates.clip * size)
+        else:
+            rate = max(rate, 1.0 / rates.shift_after)
+    s[LEVEL] += rate * error
+    error -= rate * error
+    for j in range(n_bins):
+        profile[scratch.bins[j]] += scratch.gains[j] * error
+
+
+@lean_inline
+def learn_factors(state: Channels, weight: float, rates: JointRates, scratch: Scratch) -> None:
+    """Sums of squares and co-moments, and now and then new factors from them."""
+    group = state.group
+    if group[WEIGHT] >= rates.memory:
+        group[WEIGHT] *= 1.0 - 1.0 / rates.memory
+        for c in range(scratch.error.size):
+            state.scalars[c, SQUARES] *= 1.0 - 1.0 / rates.memory
+    group[WEIGHT] += weight
+    for c in range(scratch.error.size):
+        state.scalars[c, SQUARES] += weight * scratch.error[c] * scratch.error[c]
+    n = group[COUNT] - _UNKNOWN
+    if n < 0.0:
+        return
+    n_start = state.sketch.shape[0]
+    if n < n_start:
+        sketch_add(scratch.error, scratch.size, state.sketch[int(n)], state.moments)
+    else:
+        group[FACTOR_WEIGHT] += weight
+        moments_add(scratch.error, scratch.size, weight, state.basis, state.moments)
+    if n + 1.0 == n_start:
+        group[NEXT] = 2.0 * n_start
+        _renew(1.0, state, scratch)
+        _forget(0.0, state)
+    elif n + 1.0 == group[NEXT]:
+        if group[NEXT] < _INTERVAL:  # the first distances were measured with sizes that nobody knew yet
+            group[DISTANCE_SUM] *= 0.125
+            group[DISTANCE_WEIGHT] *= 0.125
+        group[NEXT] += min(group[NEXT], _INTERVAL)
+        _renew(group[FACTOR_WEIGHT], state, scratch)
+        if group[FACTOR_WEIGHT] > rates.memory:
+            _forget(rates.memory / group[FACTOR_WEIGHT], state)
+
+
+@lean_inline
+def _renew(total: float, state: Channels, scratch: Scratch) -> None:
+    unique = state.scalars[:, UNIQUE]
+    basis_renew(total, scratch.deviation, state.basis, state.moments, state.loadings, unique)
+
+
+@lean_inline
+def _forget(share: float, state: Channels) -> None:
+    """Keep a share of the moments; nothing of them makes the factors start anew, in the directions known so far."""
+    for c in range(state.moments.shape[0]):
+        for j in range(state.moments.shape[1]):
+            state.moments[c, j] *= share
+            state.loadings[c, j] *= 1.0 if share > 0.0 else 0.0
+        state.scalars[c, UNIQUE] = state.scalars[c, UNIQUE] if share > 0.0 else 1.0
+    state.group[FACTOR_WEIGHT] *= share
