@@ -3,8 +3,8 @@
 Run: python -m benchmarks.auto --data FOLDER [--classes std mad_online …] [--timeout 10] [--json]
 
 FOLDER holds gzipped CSV files of timestamp, value, label: 29 KPIs. To them come 71 made-up series (seeded): eight kinds
-of rhythm, walk, shift, trend and noise, with spikes, dips and steps of 1 to 36 points put in. The first share of each is
-the fit window; then points are scored one by one, without refits. Labels are used for the measure only.
+of rhythm, walk, shift, trend and noise, with spikes, dips and steps of 1 to 36 points put in. The first share of each
+is the fit window; then points are scored one by one, without refits. Labels are used for the measure only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,227 @@
+"""Auto-tuning's own claims; what holds for every model is in test_contract.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from engine.frame import F64, Frame, State
+from engine.models.auto import AutoTuned
+from engine.models.auto_search import Scheme, average_precision, search
+from engine.models.auto_space import Trials, axes, merge
+from engine.models.base import align, fit
+from engine.models.registry import MODELS
+from engine.pool import Pool
+from engine.settings import decode_hook
+from tests.strategies import frame_of
+
+HOUR, DAY = 3_600_000, 24
+START = 480_000 * HOUR
+SCHEME = Scheme(limit=0.01, n_splits=3, train_val_ratio=3.0, is_leaky=False, prefers_small=True, seed=0)
+TUNABLE = [a for a in MODELS.entries if a not in ("auto", "custom", "noop", "peer_outlier") and "multi" not in a]
+
+
+def tuned(name: str, **params: Any) -> AutoTuned:
+    """A model as a configuration makes it."""
+    raw = {"class": "auto", "tuned_class_name": name, "optimization_params": {"anomaly_percentage": 0.01, **params}}
+    return msgspec.convert(raw, AutoTuned, dec_hook=decode_hook)
+
+
+def rows(n_steps: int, first: int = 0) -> F64:
+    """A rhythm, a walk, a level, a level with gaps."""
+    t = np.arange(2000)
+    rng = np.random.default_rng(4)
+    noise = rng.normal(size=(4, t.size))
+    shapes = np.stack([8 * np.sin(2 * np.pi * t / DAY), np.cumsum(rng.normal(0, 0.7, t.size)), 0 * t, 0 * t])
+    values = 50 + shapes + noise
+    values[3, rng.integers(0, t.size, 200)] = np.nan
+    return values[:, first : first + n_steps]
+
+
+def frame(values: F64, first: int = 0) -> Frame:
+    return frame_of(values, START + first * HOUR, HOUR)
+
+
+@pytest.mark.parametrize("name", [*TUNABLE, "zscore", "model.std.StdModel", "isolation_forest"])
+def test_every_class_of_single_series_is_tuned(name: str) -> None:
+    entry = MODELS.find(name)
+    assert entry is not None
+    if not MODELS.settings_type(entry.alias).is_available:
+        pytest.skip("not available yet")
+    model = tuned(name, n_trials=3)
+    assert model.check() == []
+    kind = MODELS.settings_type(entry.alias)
+    assert (model.is_online, model.forecasts, model.default_series) == (
+        kind.is_online, kind.forecasts, kind.default_series,
+    )  # fmt: skip
+    state = fit(model, [frame(rows(480))], Pool(1))
+    prediction, _ = model.infer(*align(model, state, frame(rows(20, 480), 480)))
+    column = prediction.score if prediction.yhat is None else prediction.yhat
+    assert column is not None
+    assert np.isfinite(column[:3]).all()
+
+
+def test_each_trial_of_each_space_is_a_model() -> None:
+    for name in TUNABLE:
+        if not MODELS.settings_type(name).is_available:
+            continue
+        for step_ms in (60_000, 300_000, HOUR):
+            trials = Trials(name, step_ms, {}, {}, 10_000, 0)
+            assert len(trials) == len({str(arguments) for arguments in trials.arguments}) >= 1
+            for number in range(len(trials)):
+                trials.model(number)
+
+
+@pytest.mark.parametrize("name", ["custom", "auto", "temporal_envelope_multivariate", "nothing", "noop"])
+def test_what_cannot_be_tuned_is_refused(name: str) -> None:
+    (problem,) = tuned(name).check()
+    assert problem == f"tuned_class_name: {name}, expected a built-in class of single series"
+
+
+def test_frozen_arguments_are_checked_and_in_every_trial() -> None:
+    (problem,) = tuned("zscore_online", frozen_params={"z_threshold": -1}).check()
+    assert problem.startswith("optimization_params.frozen_params: ")
+    trials = tuned("std", frozen_params={"z_threshold": 7.5, "args": {"robust": True}}).trials(HOUR)
+    assert all(a["z_threshold"] == 7.5 and a["args"]["robust"] is True for a in trials.arguments)
+    assert merge({"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}, "d": 1}
+    # What is frozen is searched no more: no trial is tried twice.
+    assert len(trials) < len(tuned("std").trials(HOUR))
+
+
+def test_the_first_trial_is_the_class_as_it_is() -> None:
+    model = tuned("zscore_online", n_trials=1)
+    plain = MODELS.settings_type("zscore_online")()
+    values = rows(480)
+    state = fit(model, [frame(values)], Pool(1))
+    expected, _ = plain.infer(fit(plain, [frame(values)], Pool(1)), frame(rows(50, 480), 480))
+    got, _ = model.infer(state, frame(rows(50, 480), 480))
+    assert_array_equal(got.yhat, expected.yhat)
+    wide = state.columns["widen"]
+    assert (wide >= 1).all()
+    assert_allclose(got.yhat_upper - got.yhat, wide[:, None] * (expected.yhat_upper - expected.yhat))
+
+
+@pytest.mark.parametrize("name", ["zscore_online", "std", "holtwinters"])
+def test_each_row_is_predicted_by_its_own_trial(name: str) -> None:
+    model, values, later = tuned(name), rows(960), frame(rows(100, 960), 960)
+    state = fit(model, [frame(values)], Pool(1))
+    assert np.unique(state.columns["trial"]).size > 1
+    got, _ = model.infer(state, later)
+    for row in range(4):
+        alone = model.trials(HOUR).model(int(state.columns["trial"][row]))
+        own = fit(alone, [frame(values).rows(row, row + 1)], Pool(1))
+        expected, _ = alone.infer(own, later.rows(row, row + 1))
+        assert expected.yhat is not None
+        assert got.yhat is not None
+        assert_array_equal(got.yhat[row], expected.yhat[0])
+
+
+def test_a_walk_is_given_a_short_memory_and_a_level_a_long_one() -> None:
+    model = tuned("zscore_online")
+    state = fit(model, [frame(rows(1900))], Pool(1))
+    chosen = [model.trials(HOUR).arguments[number] for number in state.columns["trial"].tolist()]
+    assert chosen[1].get("decay", 1.0) < 1
+    assert chosen[2].get("decay", 1.0) > chosen[1]["decay"]
+
+
+def test_a_band_is_widened_until_alerts_keep_to_the_limit() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.standard_t(3, size=(2, 2000))
+    shares = []
+    for limit in (0.0, 0.001, 0.2):
+        model = tuned("zscore_online", anomaly_percentage=limit, n_trials=1)
+        state = fit(model, [frame(values[:, :1500])], Pool(1))
+        found, _ = model.infer(state, frame(values[:, 1500:], 1500))
+        outside = (found.yhat_upper < values[:, 1500:]) | (found.yhat_lower > values[:, 1500:])
+        shares.append(float(outside.mean()))
+    assert shares[0] <= shares[1] <= shares[2]
+    assert shares[0] < 0.003
+    assert state.columns["widen"].tolist() == [1.0, 1.0]  # a limit, not a target
+
+
+def test_the_search_stops_when_its_time_is_up() -> None:
+    trials = tuned("zscore_online").trials(HOUR)
+    whole = search(trials, frame(rows(480)), SCHEME, lambda: np.inf)
+    assert whole.n_tried == len(trials)
+    left = iter([np.inf] * 4 + [0.0] * 100)
+    part = search(trials, frame(rows(480)), SCHEME, lambda: next(left))
+    assert part.n_tried == 4
+    none = search(trials, frame(rows(480)), SCHEME, lambda: -1.0)
+    assert none.n_tried == 0
+    assert_array_equal(none.trial, 0)
+
+
+def test_a_fit_that_has_no_time_is_that_of_the_class() -> None:
+    model = tuned("zscore_online", timeout=1e-9)
+    state = fit(model, [frame(rows(480))], Pool(1))
+    assert_array_equal(state.columns["trial"], 0)
+
+
+def test_blocks_share_the_time_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block's search ends when its part of what is left is over, so the last one ends in time."""
+    ends: list[float] = []
+    now = 1000.0
+    monkeypatch.setattr("engine.models.auto.time.monotonic", lambda: now)
+
+    def fake(trials: Trials, block: Frame, scheme: Scheme, left: Any) -> Any:
+        nonlocal now
+        ends.append(now + left())
+        now = ends[-1]
+        return search(trials, block, scheme, lambda: -1.0)
+
+    monkeypatch.setattr("engine.models.auto.search", fake)
+    values = rows(480)
+    blocks = [frame(values).rows(k, k + 1) for k in range(4)]
+    state = fit(tuned("zscore_online", timeout=8), blocks, Pool(1))
+    assert ends == [1002.0, 1004.0, 1006.0, 1008.0]
+    assert_array_equal(state.series, np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("is_leaky", "learned", "judged"),
+    [
+        (False, [(0, 299), (100, 399), (200, 499)], [(300, 399), (400, 499), (500, 599)]),
+        (True, [(0, 599)] * 3, [(0, 199), (200, 399), (400, 599)]),
+    ],
+)
+def test_what_a_trial_learns_and_what_it_is_judged_by(
+    is_leaky: bool, learned: list[Any], judged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = MODELS.settings_type("zscore_online")
+    seen: dict[str, list[Any]] = {"learn": [], "infer": []}
+
+    def watched(name: str, true: Any) -> Any:
+        def call(self: Any, state: State, part: Frame) -> Any:
+            seen[name].append(tuple((int(part.timestamps_ms[k]) - START) // HOUR for k in (0, -1)))
+            return true(self, state, part)
+
+        return call
+
+    for name in seen:
+        monkeypatch.setattr(kind, name, watched(name, getattr(kind, name)))
+    trials = tuned("zscore_online", n_trials=1).trials(HOUR)
+    scheme = Scheme(0.01, 3, 3.0, is_leaky, True, 0)
+    search(trials, frame(rows(600)).rows(0, 1), scheme, lambda: np.inf)
+    assert (seen["learn"], seen["infer"]) == (learned, judged)
+
+
+def test_average_precision_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(3)
+    scores, truth = rng.normal(size=(5, 60)), rng.random((5, 60)) < 0.2
+    for row, area in enumerate(average_precision(scores, truth)):
+        order = sorted(range(60), key=lambda k: -scores[row, k])
+        hits = [truth[row, k] for k in order]
+        expected = [sum(hits[: k + 1]) / (k + 1) for k in range(60) if hits[k]]
+        assert area == pytest.approx(sum(expected) / len(expected))
+
+
+def test_the_seed_orders_the_trials() -> None:
+    first, again, other = (tuned("std", seed=seed).trials(HOUR).arguments for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert first[0] == other[0] == {}
+    assert len(axes("std", HOUR)) == 3
