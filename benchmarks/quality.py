@@ -286,13 +286,16 @@ def _scenario_cells(runs: Mapping[str, Any]) -> list[str]:
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as a table; names of models lead to their pages where there are some."""
+    """Rows as a table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     return lines + ["| " + " | ".join(row) + " |" for row in rows[1:]]
 
 
 def update_page(made: Mapping[str, Sequence[Sequence[str]]]) -> None:
-    """Replace the rows of the models that ran, between the marks of each set."""
+    """Replace the rows of the models that ran, between the marks of each set; classes as the registry has them."""
+    from engine.config.classes import MODELS
+
+    order = list(MODELS.entries)
     text = PAGE.read_text(encoding="utf-8")
     for name, rows in made.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -302,7 +305,9 @@ def update_page(made: Mapping[str, Sequence[Sequence[str]]]) -> None:
         new = {row[0]: row for row in rows[1:]}
         kept = [line.strip("| ").split(" | ") for line in old[1].splitlines()[2:]]
         merged = [new.pop(row[0], row) if len(row) == len(rows[0]) else new.pop(row[0], None) for row in kept]
-        table = as_markdown([rows[0], *(row for row in merged if row), *new.values()])
+        every = [*(row for row in merged if row), *new.values()]
+        every.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
+        table = as_markdown([rows[0], *every])
         text = text[: old.start()] + begin + "\n".join(table) + "\n" + end + text[old.end() :]
     PAGE.write_text(text, encoding="utf-8")
 
