@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.args import check_args
 from engine.models.base import Model
 from engine.models.periods import find_periods, rows_by_period
 from engine.models.prophet_compress import compress
@@ -66,7 +66,7 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
 
     def check(self) -> list[str]:
         """Problems that single fields cannot show, each as key, value, what was expected."""
-        problems = _check_args(self.args)
+        problems = check_args(HoltWintersArgs, self.args)
         for name in ("frequency", "seasonality"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -138,21 +138,6 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
             band = {"yhat": later, "yhat_lower": later - half, "yhat_upper": later + half}
             extra |= {f"{name}_{offset.as_configured}": column for name, column in band.items()}
         return Prediction(yhat, yhat - half, yhat + half, extra=extra), state
-
-
-def _check_args(args: Mapping[str, Any]) -> list[str]:
-    types = {field.name: field.type for field in msgspec.structs.fields(HoltWintersArgs)}
-    problems = []
-    for name, value in args.items():
-        if name not in types:
-            problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
-            continue
-        try:
-            msgspec.convert(value, types[name])
-        except msgspec.ValidationError as err:
-            message = str(err)
-            problems.append(f"args.{name}: {value!r}, {message[:1].lower()}{message[1:]}")
-    return problems
 
 
 def _kind(part: Part | None) -> int:

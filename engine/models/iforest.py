@@ -100,6 +100,7 @@ class IsolationForest(Model, frozen=True, kw_only=True, tag_field="class", tag="
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y")
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
+    args_type: ClassVar[type[msgspec.Struct] | None] = ForestArgs
 
     contamination: Contamination = Contamination(0.0)
     seasonal_features: list[Literal["minute", "hod", "dow", "month"]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.args import check_args
 from engine.models.base import Model
 from engine.models.civil import civil_ms
 from engine.models.periods import find_periods, rows_by_period
@@ -103,7 +103,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
 
     def check(self) -> list[str]:
         """Problems that single fields cannot show, each as key, value, what was expected."""
-        return _check_args(self.args) or _check_lengths(msgspec.convert(self.args, StlArgs), self.period)
+        return check_args(StlArgs, self.args) or _check_lengths(msgspec.convert(self.args, StlArgs), self.period)
 
     def fresh(self, series: I64, frame: Frame) -> State:
         return self._fresh(series, self.period or 1)
@@ -207,21 +207,6 @@ def _tables(period: int, args: StlArgs, n_steps: int) -> Tables:
         loess_table(n_steps, trend, args.trend_deg, args.trend_jump or math.ceil(trend / 10), False),
         loess_table(n_steps, low_pass, args.low_pass_deg, args.low_pass_jump or math.ceil(low_pass / 10), False),
     )
-
-
-def _check_args(args: Mapping[str, Any]) -> list[str]:
-    types = {field.name: field.type for field in msgspec.structs.fields(StlArgs)}
-    problems = []
-    for name, value in args.items():
-        if name not in types:
-            problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
-            continue
-        try:
-            msgspec.convert(value, types[name])
-        except msgspec.ValidationError as err:
-            message = str(err)
-            problems.append(f"args.{name}: {value!r}, {message[:1].lower()}{message[1:]}")
-    return problems
 
 
 def _check_lengths(args: StlArgs, period: int | None) -> list[str]:

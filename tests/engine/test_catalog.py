@@ -42,6 +42,20 @@ def test_a_class_is_told_in_full(alias, capsys):
     assert all(name in text for name in (*MODELS.entries[alias].names, *kind.default_series))
 
 
+def needs(alias: str) -> list[str]:
+    """Arguments that a class cannot be made without."""
+    return [field.name for field in msgspec.structs.fields(MODELS.settings_type(alias)) if field.required]
+
+
+@pytest.mark.parametrize("alias", [alias for alias in MODELS.entries if alias != "custom" and not needs(alias)])
+def test_arguments_of_an_inner_library_are_those_that_are_honoured(alias, capsys):
+    check = getattr(MODELS.settings_type(alias)(args={"nonsense": 1}), "check", list)
+    honoured = [problem.partition("expected some of ")[2] for problem in check() if "is not honoured" in problem]
+    found = json.loads(shown(capsys, alias, "--json"))["arguments"]
+    names = {a["name"].removeprefix("args.") for a in found if a["name"].startswith("args.")}
+    assert names == set(", ".join(honoured).split(", ")) - {""}
+
+
 def test_any_name_of_a_class_will_do(capsys):
     assert shown(capsys, "Model.Zscore.ZscoreModel") == shown(capsys, "zscore_online")
 
