@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.frame import F64, I64
+from engine.pool import Pool
 from kernels._jit import B1
 
 # A segment counts as found when one of its first 8 points is flagged.
@@ -98,25 +99,27 @@ def average_precision(scores: F64, truth: F64) -> float:
     return float(np.sum(np.diff(hits, prepend=0) * precision) / n_anomalous)
 
 
-def measure(series: Sequence[Labelled]) -> Measures | None:
-    """All measures; None where no point is labelled as anomalous."""
+def measure(series: Sequence[Labelled], pool: Pool | None = None) -> Measures | None:
+    """All measures; None where no point is labelled as anomalous. `pool` sorts with more than one thread."""
+    pool = pool or Pool(1)
     anomalous = [s for s in series if (s.truth > 0).any()]
     if not anomalous:
         return None
     scores, truth = np.concatenate([s.scores for s in series]), np.concatenate([s.truth for s in series])
-    own = [best_threshold(*_delay_items([s]))[1] for s in anomalous]
-    best_f1, _ = best_threshold(scores, (truth > 0).astype(float), (truth <= 0).astype(float))
-    best_delay_f1, _ = best_threshold(*_delay_items(series))
+    points = scores, (truth > 0).astype(float), (truth <= 0).astype(float)
+    found = pool.map(lambda items: best_threshold(*items)[0], [points, _delay_items(series)])
+    own = pool.map(lambda s: (average_precision(s.scores, s.truth), best_threshold(*_delay_items([s]))[1]), anomalous)
+    at_one, best_f1, best_delay_f1 = pool.map(lambda threshold: at_threshold(series, threshold), [1.0, *found])
     return Measures(
         n_series=len(series),
         n_points=scores.size,
         n_anomalous=int((truth > 0).sum()),
         n_segments=sum(s.segments[0].size for s in series),
-        average_precision=float(np.mean([average_precision(s.scores, s.truth) for s in anomalous])),
-        series_delay_f1=float(np.mean(own)),
-        at_one=at_threshold(series, 1.0),
-        best_f1=at_threshold(series, best_f1),
-        best_delay_f1=at_threshold(series, best_delay_f1),
+        average_precision=float(np.mean([precision for precision, _ in own])),
+        series_delay_f1=float(np.mean([f1 for _, f1 in own])),
+        at_one=at_one,
+        best_f1=best_f1,
+        best_delay_f1=best_delay_f1,
     )
 
 
@@ -187,7 +190,7 @@ def _descending(scores: F64) -> tuple[I64, I64]:
     NaN is below everything.
     """
     known = np.where(np.isnan(scores), -np.inf, scores)
-    order = np.argsort(-known, kind="stable")
+    order = np.argsort(-known)  # in whatever order where equal: they count at once
     value = known[order]
     return order, np.flatnonzero(np.append(value[1:] < value[:-1], True))
 

@@ -123,7 +123,7 @@ def compute(options: Options, pool: Pool) -> tuple[Result, list[str]]:
     found = None
     if options.labels:
         parts = pool.map(partial(labelled, points, columns["anomaly_score"]), batches)
-        found = measure([series for part in parts for series in part])
+        found = measure([series for part in parts for series in part], pool)
         if found is None:
             notes.append(f"--labels {options.labels}: no scored row is labelled as anomalous")
     return Result(model, points, batches, columns, found, time.perf_counter() - started), [*warnings, *notes]

@@ -19,9 +19,11 @@ from engine.offline.measures import (
     measure,
     n_false_episodes,
 )
+from engine.pool import Pool
 from tests import naive_measures as naive
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/measures/cases.json").read_text())
+POOL = Pool(2)
 STEP_MS = 60_000
 WEEK_MS = 7 * 86_400_000
 
@@ -69,7 +71,7 @@ def test_a_threshold_gives_what_the_definitions_say(series, threshold):
 
 @given(st.lists(one_series(), min_size=1, max_size=4))
 def test_the_best_thresholds_are_the_best_of_all(series):
-    got = measure([labelled(*s) for s in series])
+    got = measure([labelled(*s) for s in series], POOL)
     if got is None:
         assert not any(any(truth) for _, _, truth in series)
         return
