@@ -133,7 +133,7 @@ def _begin(s: F64, value: float) -> None:
     for k in range(N_STREAMS):
         s[LEVEL + k] = value
     s[SMOOTHED] = s[CALM] = s[MEAN] = s[BASE] = s[PREVIOUS] = value
-    s[TAIL], s[MARGIN] = math.log(3.3), math.log(1.2)
+    s[TAIL], s[MARGIN] = math.log(3.3), math.log(1.3)
 
 
 @lean_inline

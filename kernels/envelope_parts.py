@@ -51,8 +51,8 @@ from kernels.envelope_state import (
 _TAIL_SHARE = 0.003
 _ALARM_SHARE = 0.0004
 # The threshold is at most this factor above the quantile, and grows slowly above `_BEND`: anomalies are in it, too.
-_LARGEST_MARGIN = math.log(1.2)
-_BEND, _BENT = 4.95, 0.4
+_LARGEST_MARGIN = math.log(1.3)
+_BEND, _BENT = 4.95, 0.5
 _LEAST_THRESHOLD = 2.0
 _KEPT = 0.95
 
@@ -109,7 +109,7 @@ def band(s: F64, scales: F64, season: float, size: float, rates: Rates) -> tuple
 
     `size` is the threshold. Where no value is inside all, the bounds are close around the middle of the contradiction.
     """
-    reach = size * (1.0 + 2.0 * s[ALARM])
+    reach = size * (1.0 + 0.5 * s[ALARM])
     lower, upper, least = -math.inf, math.inf, math.inf
     smooth = rate_of(rates.smooth, s[COUNT] + 1.0)
     for k in range(N_STREAMS):
@@ -248,7 +248,8 @@ def learn_levels(s: F64, value: float, season: float, rates: Rates) -> None:
         taken = center + min(max(value - center, -limit), limit)
         s[LEVEL + k] += stream_rate(k, rates, n) * (taken - s[LEVEL + k])
     smooth = rate_of(rates.smooth, n)
-    s[SMOOTHED] += smooth * (value - s[SMOOTHED])
+    limit = math.inf if is_free else rates.clip * math.sqrt(s[BRIEF + MID])
+    s[SMOOTHED] += smooth * (value - error + min(max(error, -limit), limit) - s[SMOOTHED])
     s[SMOOTHED_LAG] += smooth * (season - s[SMOOTHED_LAG])
     for k in range(N_STREAMS):
         s[LAG + k] += stream_rate(k, rates, n) * (season - s[LAG + k])

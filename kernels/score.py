@@ -9,7 +9,7 @@ from kernels._jit import F64, I64, kernel
 # A power of two, so exact: differences and multiples of huge values must not overflow.
 _SMALLER = 2.0**-10
 # Of the way to the bound: from where the distance counts alone, and below which a value is as expected.
-_NEAR, _AT_YHAT = 0.9, 0.005
+_NEAR, _AT_YHAT = 0.95, 0.005
 
 
 @kernel

@@ -79,7 +79,7 @@ class Envelope:
         self.profile, self.visits = [0.0] * self.n_bins, [0.0] * self.n_bins
         self.cross, self.square, self.n_weight, self.weight = Mean(r.weight), Mean(r.weight), 0, 0.0
         self.base, self.slope, self.spread, self.power = 0.0, 0.0, Mean(r.base), Mean(r.base)
-        self.tail, self.margin = math.log(3.3), math.log(1.2)
+        self.tail, self.margin = math.log(3.3), math.log(1.3)
         self.run = self.far_run = 0
         self.least = self.loose = self.alarm = self.hold = self.season = 0.0
         self.mean, self.deviation, self.hour_deviation = Mean(0), Mean(0), Mean(0)
@@ -140,7 +140,7 @@ class Envelope:
 
     def threshold(self, quarter: int) -> float:
         size = max(math.exp(self.tail + self.margin), 2.0)
-        size = min(size, 4.95 * (size / 4.95) ** 0.4) if size > 4.95 else size
+        size = min(size, 4.95 * (size / 4.95) ** 0.5) if size > 4.95 else size
         usual = self.peaks[quarter][1]
         return max(size, 1.2 * usual) if usual > 1.3 * size else size
 
@@ -163,7 +163,7 @@ class Envelope:
         return [0.0 if e == 0 else min(abs(e) / max(scale[int(e >= 0)], 1e-300), 1e6) for e, scale in pairs]
 
     def band(self, season: float, size: float) -> tuple[float, float, float]:
-        reach = size * (1 + 2 * self.alarm)
+        reach = size * (1 + 0.5 * self.alarm)
         widths = [
             (self.rates.width_below * reach * below, self.rates.width_above * reach * above)
             for below, above in self.scales()
@@ -235,7 +235,8 @@ class Envelope:
             limit = math.inf if is_free else self.rates.clip * math.sqrt(self.streams[min(k, 1)].brief.value)
             stream.level.add(center + min(max(value - center, -limit), limit), n)
             stream.lag.add(season, n)
-        self.smoothed.add(value, n)
+        limit = math.inf if is_free else self.rates.clip * math.sqrt(self.streams[1].brief.value)
+        self.smoothed.add(value - error + min(max(error, -limit), limit), n)
         self.smoothed_lag.add(season, n)
 
     def learn_tail(self, n: int, largest: float) -> None:
@@ -243,7 +244,7 @@ class Envelope:
         step = max(0.02, 1 / (0.003 * n + 20))
         self.tail += step * ((largest > math.exp(self.tail)) - 0.003)
         if n > 300:
-            self.margin = min(max(self.margin + 0.03 * (is_beyond - 0.0004), 0.0), math.log(1.2))
+            self.margin = min(max(self.margin + 0.03 * (is_beyond - 0.0004), 0.0), math.log(1.3))
 
     def learn_peak(self, quarter: int, largest: float) -> None:
         if quarter != self.visit:

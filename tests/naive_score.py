@@ -57,9 +57,9 @@ def weighed(ratio: Fraction, unusual: Fraction) -> Fraction:
     """Outside: the excess times the weight. Near the bound: as it is. Further in: the weight alone, but 0 at yhat."""
     if ratio > 1:
         return 1 + (ratio - 1) * unusual
-    if ratio > Fraction(0.9):
+    if ratio > Fraction(0.95):
         return ratio
-    return Fraction(0.9) * unusual * min(Fraction(1), ratio / Fraction(0.005))
+    return Fraction(0.95) * unusual * min(Fraction(1), ratio / Fraction(0.005))
 
 
 def score_point(
