@@ -19,6 +19,9 @@ _DEFAULT_STEP_MS = 60_000
 # A grid may have gaps, but more slots than this for each point say that there is no grid.
 _MAX_SLOTS_PER_POINT = 1000
 _MAX_SLOTS = 5_000_000
+# The same for all series together, which must fit into memory.
+_MAX_CELLS_PER_POINT = 20
+_MAX_CELLS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,19 @@ def make_batches(points: Points, head: Head, tz: str) -> list[Batch]:
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         row = _row(points, order[start:stop], head)
         groups.setdefault((row.step_ms, row.start_ms, row.n_slots, row.n_fit), []).append(row)
+    check_cells(sum(key[2] * len(rows) for key, rows in groups.items()), points.n_points)
     return [_batch(points, rows, tz) for rows in groups.values()]
+
+
+def check_cells(n_cells: int, n_points: int) -> None:
+    """Whether grids are full enough to be held in memory.
+
+    Raises
+    ------
+    InputError : they are not.
+    """
+    if n_cells > max(_MAX_CELLS, _MAX_CELLS_PER_POINT * n_points):
+        raise InputError(f"{n_points:,} points on grids of {n_cells:,} times: expected regular times")
 
 
 def _row(points: Points, own: I64, head: Head) -> _Row:

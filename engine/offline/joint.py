@@ -11,7 +11,7 @@ import numpy as np
 from engine.channels.joint import score_groups
 from engine.errors import InputError, ModelError
 from engine.frame import F64, I64, Frame, SeriesTable
-from engine.offline.grid import Batch, Head, find_step, make_batches
+from engine.offline.grid import Batch, Head, check_cells, find_step, make_batches
 from engine.offline.points import FILE_LABEL, SERIES_LABEL, Points
 from engine.offline.scoring import Plan, share_threads, steps
 from engine.pool import Pool
@@ -155,6 +155,7 @@ def _channel_frame(joined: Joined, channels: Points, batch: Batch, slot_of: I64)
     position = np.full(len(channels.table), -1, dtype=np.int64)
     position[mine] = np.arange(len(mine))
     keep = (position[channels.series] >= 0) & np.isfinite(channels.values)
+    check_cells(len(mine) * batch.frame.timestamps_ms.size, channels.n_points)
     values = np.full((len(mine), batch.frame.timestamps_ms.size), np.nan)
     values[position[channels.series[keep]], slot_of[joined.place[keep]]] = channels.values[keep]
     series, groups = np.array(mine, dtype=np.int64), np.array([row_of[int(joined.group_of[k])] for k in mine])

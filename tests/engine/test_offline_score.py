@@ -149,6 +149,14 @@ def test_times_a_little_off_the_grid_are_on_it(tmp_path):
     assert_array_equal(column(got, "anomaly_score"), column(plain, "anomaly_score"))
 
 
+@pytest.mark.parametrize(("n_series", "expected"), [(1, "usual distance of 1m"), (40, "on grids of")])
+def test_one_time_far_off_is_told_before_it_fills_the_memory(tmp_path, capsys, n_series, expected):
+    far = 10**10 if n_series == 1 else 10**8
+    rows = [*long_rows(values(n_series, 50)), *[(far, 1.0, f"h{k}") for k in range(n_series)]]
+    assert main(["score", write(tmp_path / "in.csv", rows), "--model", "zscore_online"]) == 1
+    assert expected in capsys.readouterr().err
+
+
 def test_parquet_holds_what_csv_does(tmp_path):
     duckdb = pytest.importorskip("duckdb")
     file = write(tmp_path / "in.csv", long_rows(values()))
