@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F32, F64, I64, kernel
 
 # Differences of learned values must be numbers.
 LARGEST = 1e300
-# A centroid may hold the share SPAN / columns * 2 sqrt(q (1 - q)) of all weight: 1.2 % in the middle for 200 columns.
-_SPAN = 2.4
+# A centroid may hold the share SPAN / columns * 2 sqrt(q (1 - q)) of all weight: 1 % in the middle for 200 columns.
+_SPAN = 2.0
 # After compression this share of the columns is free again at least.
 _FREE = 0.2
 # With fewer free columns than this, sorting a block and merging it costs more than inserting its points.
@@ -82,7 +82,7 @@ def digest_add(
 
 @kernel
 def digest_insert(
-    x: float, decay: float, mean: F64, weight: F64, mixed: B1, size: int, total: float, unit: float
+    x: float, decay: float, mean: F64, weight: F64 | F32, mixed: B1, size: int, total: float, unit: float
 ) -> tuple[int, float, float]:
     """Size, total and unit of one row's sketch after the finite sample `x`; the row's arrays change in place."""
     at = first_from(mean, size, x)
@@ -110,7 +110,7 @@ def _next_unit(unit: float, decay: float) -> float:
 
 
 @kernel
-def _tidy(mean: F64, weight: F64, mixed: B1, size: int, total: float, unit: float) -> tuple[int, float, float]:
+def _tidy(mean: F64, weight: F64 | F32, mixed: B1, size: int, total: float, unit: float) -> tuple[int, float, float]:
     """Size, total and unit after weights that have grown large were divided, and full columns compressed."""
     if unit > _LARGEST_UNIT:
         for k in range(size):
@@ -179,7 +179,7 @@ def _merge_sorted(
 
 
 @kernel
-def _compress(mean: F64, weight: F64, mixed: B1, size: int) -> tuple[int, float]:
+def _compress(mean: F64, weight: F64 | F32, mixed: B1, size: int) -> tuple[int, float]:
     """Merge neighbours within their weight limit until enough columns are free; returns size and total."""
     total = 0.0
     for k in range(size):
@@ -190,7 +190,8 @@ def _compress(mean: F64, weight: F64, mixed: B1, size: int) -> tuple[int, float]
     while size > (1.0 - _FREE) * mean.size:
         before, last = 0.0, 0
         for k in range(1, size):
-            both = weight[last] + weight[k]
+            # Squares of 24-bit weights would overflow.
+            both = np.float64(weight[last]) + np.float64(weight[k])
             # At either end of the merged centroid: both <= span * total * sqrt(q * (1 - q)), nothing at
             # the outermost.
             left, after = before * (total - before), before + both

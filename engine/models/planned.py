@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta
 
 from engine.models.base import Model
 from engine.settings import Duration
@@ -34,35 +33,6 @@ class PlannedModel(Model, frozen=True, kw_only=True):
 
 class NoopModel(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="noop"):
     """``class: noop``: models nothing."""
-
-
-class OnlineQuantile(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="quantile_online"):
-    """``class: quantile_online``: quantiles for each part of a season."""
-
-    is_online: ClassVar[bool] = True
-
-    quantiles: list[Share] = field(default_factory=lambda: [0.01, 0.5, 0.99])
-    iqr_threshold: Threshold = 0.0
-    seasonal_interval: Duration | None = None
-    min_subseason: Duration | None = None
-    season_starts_from: str = "1970-01-01"
-    global_smoothing: Share = 0.0
-    use_transform: bool = False
-    compression: Compression = 100
-    min_n_samples_seen: Count = 16
-    decay: Decay = 1.0
-    history_strength: Positive = 1.0
-
-    def check(self) -> list[str]:
-        problems = []
-        if len(self.quantiles) != 3 or sorted(set(self.quantiles)) != self.quantiles:
-            problems.append(f"quantiles: {self.quantiles}, expected three numbers in [0, 1], each above the one before")
-        interval, part = self.seasonal_interval, self.min_subseason
-        if part is not None and (interval is None or part >= interval or interval % part):
-            problems.append(f"min_subseason: {part}, expected an exact divisor of seasonal_interval ({interval})")
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", self.season_starts_from):
-            problems.append(f"season_starts_from: {self.season_starts_from}, expected a date like 1970-01-01")
-        return problems
 
 
 class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="peer_outlier"):

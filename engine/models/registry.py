@@ -41,7 +41,7 @@ _MODELS = (
     ),
     ClassEntry(
         "quantile_online",
-        f"{_PLANNED}:OnlineQuantile",
+        "engine.models.quantile:OnlineQuantile",
         ("model.online.OnlineQuantileModel",),
         use="metrics whose distribution depends on the hour or the day of the week",
     ),

@@ -66,6 +66,10 @@ if "std" in CLASSES:
     robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(robust, id="std, robust"))
     VARIANTS.append(pytest.param(CLASSES["std"](), id="std, period found"))
+if "quantile_online" in CLASSES:
+    season = {"seasonal_interval": Duration(DAY * STEP_MS), "min_subseason": Duration(6 * STEP_MS)}
+    parts = CLASSES["quantile_online"](**season, iqr_threshold=1.0, decay=0.99)
+    VARIANTS.append(pytest.param(parts, id="quantile_online, parts of the day"))
 if "isolation_forest_univariate" in CLASSES:
     clocks = CLASSES["isolation_forest_univariate"](seasonal_features=["hod"], contamination=0.1)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(clocks, id="isolation_forest_univariate, hour"))
