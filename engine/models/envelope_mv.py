@@ -31,6 +31,8 @@ _LEAST_MEMORY = 2000.0
 _MOST_START = 200
 # Of the squared distance, 1 at the threshold, as much is nobody's fault but of all channels alike.
 _NOBODYS = 1.0
+# As single scores are.
+_LARGEST_SCORE = 1e6
 _NONE: F64 = np.empty((0, 0))
 
 
@@ -137,7 +139,7 @@ class TemporalEnvelopeMultivariate(
         assert lower is not None
         assert upper is not None
         half = np.where(frame.values >= yhat, upper - yhat, yhat - lower)
-        raw = np.abs(frame.values - yhat) / half
+        raw = np.minimum(np.abs(frame.values - yhat) / half, _LARGEST_SCORE)
         most = max(1.0, 1.0 / min(self.scale))
         with np.errstate(divide="ignore", invalid="ignore"):
             left = np.where(raw > 0.0, np.minimum(own / raw, most), 1.0)
