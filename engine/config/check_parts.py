@@ -105,6 +105,8 @@ def check_model(model: Model, path: str, report: Report) -> None:
     check = getattr(model, "check", None)
     for problem in check() if check else ():
         report.problem(f"{path}.{problem.partition(':')[0]}", problem.partition(": ")[2])
+    for key, reason in model.without_effect().items():
+        report.warn(f"{path}.{key}", f"has no effect: {reason}")
     _check_series(model, path, report)
     if model.forecast_at and not model.forecasts:
         report.warn(f"{path}.forecast_at", f"has no effect: {tag(model)} makes no forecasts")

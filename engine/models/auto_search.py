@@ -23,7 +23,7 @@ _MARGIN = 1.5
 # Lengths of displaced stretches in points, and sizes in ranges of the series (1 % to 99 %).
 _LENGTHS = (1, 4, 16, 64, 256)
 _SIZES = (0.3, 1.5)
-_SHARE = 0.06
+_SHARE = 0.15
 # Weight of the mean error, in ranges, against the share of displaced points that is not found.
 _ERROR_WEIGHT = 0.25
 # Losses that differ by less are equal.

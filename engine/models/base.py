@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
 import numpy as np
 
 from engine.errors import ModelError
-from engine.frame import F64, I64, Frame, Prediction, State
+from engine.frame import F64, I64, Frame, Prediction, Query, State
 from engine.models.matching import match
 from engine.pool import Pool
 from engine.settings import Duration, Pair, Range, Settings
@@ -41,6 +41,7 @@ class Model(Settings, frozen=True, kw_only=True):
     is_multivariate : one score for all series of all its queries.
     forecasts : `forecast_at` has an effect.
     provides : names that `provide_series` may ask for; `default_series` what is written without it.
+    owns_policies : it applies score policies itself.
     args_type : the arguments of an inner library that are honoured, if there is one.
     """
 
@@ -51,6 +52,7 @@ class Model(Settings, frozen=True, kw_only=True):
     forecasts: ClassVar[bool] = False
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = provides
+    owns_policies: ClassVar[bool] = False
     args_type: ClassVar[type[msgspec.Struct] | None] = None
 
     queries: list[str] | str | None = None
@@ -71,6 +73,19 @@ class Model(Settings, frozen=True, kw_only=True):
     def warm_up(self) -> int:
         """Finite points that a series must have learned before its score counts; 0 for offline models."""
         return 0
+
+    @property
+    def missing(self) -> str:
+        """What has to be there before it can run and is not; empty if nothing."""
+        return ""
+
+    def for_query(self, query: Query, default_outside: float | None = None) -> Self:
+        """The model of one query; only those that apply policies themselves differ."""
+        return self
+
+    def without_effect(self) -> dict[str, str]:
+        """Keys that are written and change nothing, with the reason."""
+        return {}
 
     def fresh(self, series: I64, frame: Frame) -> State:
         """State of series that have learned nothing; `frame` gives the grid and the zone."""
