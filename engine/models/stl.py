@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.args import check_args
 from engine.models.base import Model
-from engine.models.civil import civil_ms
+from engine.models.civil import DAY_MS, civil_ms
 from engine.models.periods import find_periods, rows_by_period
 from kernels.loess import loess_table
 from kernels.seasonal import seasonal_update
@@ -77,13 +77,14 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
       one over STL's neighbourhoods: 2 / (length + 1) of trend and seasonal.
     - The deviation is that of errors one step ahead, of the fit window and since; STL's own residuals have seen their
       points and are smaller. `resid` is this error, `trend` and `seasonal` are from before the point is learned.
-    - Phases belong to timestamps: multiples of the step since the epoch, modulo `period`. Gaps do not shift them;
-      inside the fit they are filled with season and trend of the pass before.
+    - Phases belong to timestamps: multiples of the step since the epoch, modulo `period`; on the wall clock of the
+      query's zone if a season is a number of days. Gaps do not shift them; inside the fit they are filled with season
+      and trend of the pass before, as is an hour that the clock skips. Of one that it repeats the second counts.
     - A series with fewer points than two periods is learned point by point, as one that appears between fits. Scores
       count after `min_n_samples_seen` points and two periods.
     - `period: 1` is a level without a season.
     - Without `period` each series has its own, found at each fit; a series without a season, or one that appears
-      between fits, has period 1. Seasons that were found keep to the wall clock of the query's zone.
+      between fits, has period 1.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
@@ -136,9 +137,10 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         args = msgspec.convert(self.args, StlArgs)
         state = self._fresh(frame.series, period)
         columns = state.columns
-        tables = _tables(period, args, max(frame.timestamps_ms.size, 2 * period))
+        values, places = _laid_out(frame.values, _places(frame, period))
+        tables = _tables(period, args, max(places.size, 2 * period))
         fit_stl(
-            frame.values, self._phases(frame, period), args.options, tables, _gains(args, period), self.decay,
+            values, places % period, args.options, tables, _gains(args, period), self.decay,
             args.robust, columns["level"], columns["weight"], columns["m2"], columns["seen"], columns["season"],
         )  # fmt: skip
         return state
@@ -147,13 +149,13 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         new = {name: column.copy() for name, column in state.columns.items()}
         yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
         if self.period is not None:
-            self._advance(frame.values, self._phases(frame, self.period), new, yhat, half, effect)
+            self._advance(frame.values, _places(frame, self.period) % self.period, new, yhat, half, effect)
         else:
             for period, rows in rows_by_period(new["period"]):
                 part = {name: column[rows] for name, column in new.items()}
                 part["season"] = np.ascontiguousarray(part["season"][:, :period])
                 out = [np.empty((rows.size, frame.shape[1])) for _ in range(3)]
-                self._advance(frame.values[rows], self._phases(frame, period), part, *out)
+                self._advance(frame.values[rows], _places(frame, period) % period, part, *out)
                 yhat[rows], half[rows], effect[rows] = out
                 new["season"][rows, :period] = part.pop("season")
                 for name, column in part.items():
@@ -181,10 +183,26 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
             seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
         return seen
 
-    def _phases(self, frame: Frame, period: int) -> I64:
-        clock_ms = civil_ms(frame.timestamps_ms, frame.tz) if self.period is None else frame.timestamps_ms
-        phases: I64 = clock_ms // frame.step_ms % period
-        return phases
+
+def _places(frame: Frame, period: int) -> I64:
+    """(T,) steps since the epoch: on the wall clock of the frame's zone if a season is whole days, else in UTC."""
+    is_civil = period * frame.step_ms % DAY_MS == 0
+    places: I64 = (civil_ms(frame.timestamps_ms, frame.tz) if is_civil else frame.timestamps_ms) // frame.step_ms
+    return places
+
+
+def _laid_out(values: F64, places: I64) -> tuple[F64, I64]:
+    """Values at consecutive places: NaN where a clock skipped some, the second values where it repeated some."""
+    if places.size == 0 or (np.diff(places) == 1).all():
+        return values, places
+    laid = np.arange(places.min(), places.max() + 1)
+    out = np.full((values.shape[0], laid.size), np.nan)
+    is_first = np.zeros(places.size, dtype=np.bool_)
+    is_first[np.unique(places, return_index=True)[1]] = True
+    out[:, places[is_first] - laid[0]] = values[:, is_first]
+    again = places[~is_first] - laid[0]
+    out[:, again] = np.where(np.isfinite(values[:, ~is_first]), values[:, ~is_first], out[:, again])
+    return out, laid
 
 
 def _n_seasonal(period: int) -> int:

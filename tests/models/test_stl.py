@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -201,3 +203,36 @@ def test_phases_of_a_period_that_was_found_keep_to_the_wall_clock() -> None:
 
     prediction, _ = model.infer(model.fit_rows(part(0, 20 * DAY)), part(20 * DAY, 25 * DAY))
     assert np.abs(prediction.yhat[0] - values[20 * DAY :]).max() < 10
+
+
+@pytest.mark.parametrize("period", [DAY, 7 * DAY, None])
+@pytest.mark.parametrize("change", ["2023-11-05", "2023-03-12"])
+@pytest.mark.parametrize("days_after", [-1, 3, 9])
+def test_trap_44_a_season_of_days_keeps_to_the_wall_clock(period: int | None, change: str, days_after: int) -> None:
+    # New York changes its clocks that many days before the fit window ends, or a day after it.
+    zone, effects = ZoneInfo("America/New_York"), np.random.default_rng(6).normal(0, 10, DAY)
+    end_ms = int((datetime.fromisoformat(change).replace(tzinfo=zone) + timedelta(days_after)).timestamp()) * 1000
+    times = end_ms + HOUR * np.arange(-28 * DAY, 4 * DAY)
+    clocks = np.array([datetime.fromtimestamp(t / 1000, zone).hour for t in times])
+    y = effects[clocks] + np.random.default_rng(7).normal(0, 0.1, times.size)
+    past = Frame(np.arange(1), times[: 28 * DAY], y[None, : 28 * DAY], HOUR, "America/New_York")
+    later = Frame(np.arange(1), times[28 * DAY :], y[None, 28 * DAY :], HOUR, "America/New_York")
+    model = configured(period=period)
+    state = model.fit_rows(past)
+    prediction, _ = model.infer(state, later)
+    assert prediction.yhat is not None
+    assert prediction.yhat_upper is not None
+    assert np.abs(prediction.yhat - later.values).max() < 1.0
+    # Nor is the band wider than the noise makes it, by errors of an hour within the window.
+    assert (prediction.yhat_upper - prediction.yhat)[0, 0] < 2.5 * 0.5
+
+
+def test_a_season_that_is_no_number_of_days_knows_no_clock() -> None:
+    times = int(datetime(2023, 11, 1, tzinfo=UTC).timestamp()) * 1000 + HOUR * np.arange(20 * DAY)
+    effects = np.random.default_rng(8).normal(0, 10, 7)
+    values = effects[np.arange(times.size) % 7][None]
+    frames = [Frame(np.arange(1), times[part], values[:, part].copy(), HOUR, "America/New_York")
+              for part in (slice(80), slice(80, None))]  # fmt: skip
+    model = configured(period=7)
+    prediction, _ = model.infer(model.fit_rows(frames[0]), frames[1])
+    assert_allclose(prediction.yhat, frames[1].values, atol=1e-6)
