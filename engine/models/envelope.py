@@ -21,7 +21,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
     """``class: temporal_envelope``: robust trend, calendar effects and residual quantiles; see docs/models/envelope.md.
 
     The original documents arguments and purpose, not the algorithm: this one is our own. Inside the band the score
-    says how far the series is from all its past (at most 0.9), close to a bound how close; outside it is more than 1
+    says how far the series is from all its past (at most 0.95), close to a bound how close; outside it is more than 1
     and grows with the distance, the more so the more unusual the series is by its past.
     """
 
