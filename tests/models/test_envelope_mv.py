@@ -18,6 +18,7 @@ from engine.models.base import align, fit, infer
 from engine.models.envelope_args import EnvelopeHolidays
 from engine.models.envelope_mv import TemporalEnvelopeMultivariate
 from engine.pool import Pool
+from kernels.envelope_mv import envelope_mv_run
 
 STEP_MS, DAY = 300_000, 288
 PAST, LATER = 20 * DAY, 2 * DAY
@@ -269,3 +270,9 @@ def test_wide_groups_are_warned_of_wider_ones_are_left_out_and_an_error_if_alone
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
     assert any(words in problem for problem in TemporalEnvelopeMultivariate(**arguments).check())
+
+
+def test_the_kernel_is_compiled_once() -> None:
+    model = TemporalEnvelopeMultivariate(dependency_rank=0, seasonalities=[])
+    after(model, channels(2, n_steps=PAST + 10))
+    assert len(getattr(envelope_mv_run, "signatures", [()])) <= 1

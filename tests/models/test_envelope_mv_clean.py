@@ -66,14 +66,14 @@ KINDS: dict[str, Callable[[np.random.Generator, int, int], F64]] = {
 }  # fmt: skip
 
 
-def share_above_one(model: TemporalEnvelopeMultivariate, values: F64) -> float:
+def share_above_one(model: TemporalEnvelopeMultivariate, values: F64, step_ms: int = STEP_MS) -> float:
     """Percent of the rows after the warm-up that score above 1."""
-    times = STEP_MS * np.arange(values.shape[1], dtype=np.int64)
+    times = step_ms * np.arange(values.shape[1], dtype=np.int64)
     groups = np.zeros(values.shape[0], dtype=np.int64)
-    frame = Frame(np.arange(values.shape[0]), times, np.ascontiguousarray(values), STEP_MS, groups=groups)
-    first = Frame(frame.series, times[:1], values[:, :1].copy(), STEP_MS, groups=groups)
+    frame = Frame(np.arange(values.shape[0]), times, np.ascontiguousarray(values), step_ms, groups=groups)
+    first = Frame(frame.series, times[:1], values[:, :1].copy(), step_ms, groups=groups)
     prediction, _ = model.infer(fit(model, [first], Pool(1)), frame)
-    policies = [score.resolve(model, Query("q", "up", STEP_MS))]
+    policies = [score.resolve(model, Query("q", "up", step_ms))]
     scores = score_groups(model, policies, groups, prediction, frame)["anomaly_score"][0]
     return float(100 * (scores[N_WARM:] > 1).mean())
 
@@ -95,3 +95,10 @@ def test_the_same_holds_however_channels_are_aggregated(kind: str, aggregation: 
     values = KINDS[kind](np.random.default_rng(9), 12, N_WARM + N_SCORED)
     model = TemporalEnvelopeMultivariate(score_aggregation=aggregation)  # type: ignore[arg-type]
     assert 0.02 <= share_above_one(model, values) <= 0.5
+
+
+@pytest.mark.parametrize("step_ms", [15_000, 60_000, 3_600_000])
+@pytest.mark.parametrize("kind", ["factors", "autoregressive", "heavy tails"])
+def test_the_same_holds_at_other_steps(kind: str, step_ms: int) -> None:
+    values = KINDS[kind](np.random.default_rng(8), 12, N_WARM + N_SCORED)
+    assert 0.02 <= share_above_one(TemporalEnvelopeMultivariate(), values, step_ms) <= 0.5
