@@ -53,6 +53,8 @@ class ChannelReader:
             if min(ends) == max(ends):
                 yield replace(window, start_ms=start_ms, end_ms=piece.end_ms), _together(gathered)
                 start_ms, gathered = piece.end_ms + window.step_ms, []
+        for each in reads:  # what a reader does at the end of an answer
+            next(each, None)
 
     def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
         """The time is told as the first query's."""
