@@ -120,7 +120,7 @@ class Group:
                 later = frame.timestamps_ms > learned_to_ms
                 if later.any():
                     values = np.ascontiguousarray(frame.values[:, later])
-                    piece = Frame(frame.series, frame.timestamps_ms[later], values, frame.step_ms, frame.tz)
+                    piece = replace(frame, timestamps_ms=frame.timestamps_ms[later], values=values)
                     state = infer(self.model, *align(self.model, state, piece), self._pool)[1]
             self._meanwhile = None
             if self.state is None:
