@@ -10,6 +10,9 @@ from kernels._jit import B1, F32, F64, I64, kernel
 LARGEST = 1e300
 # A centroid may hold the share SPAN / columns * 2 sqrt(q (1 - q)) of all weight: 1 % in the middle for 200 columns.
 _SPAN = 2.0
+# Neighbours so many times as far apart as either is from its other one are of two levels. They are merged only once
+# limits were relaxed so often for want of room: a centroid between levels has a rank that no value has.
+_GAP, _LEVEL_PASSES = 8.0, 4
 # After compression this share of the columns is free again at least.
 _FREE = 0.2
 # With fewer free columns than this, sorting a block and merging it costs more than inserting its points.
@@ -187,6 +190,7 @@ def _compress(mean: F64, weight: F64 | F32, mixed: B1, size: int) -> tuple[int, 
     # Less than the sums below can tell apart: decayed away. So neither side of a limit is lost to rounding.
     nothing = 1e-13 * total
     span = 2.0 * _SPAN / mean.size
+    n_passes = 0
     while size > (1.0 - _FREE) * mean.size:
         before, last = 0.0, 0
         for k in range(1, size):
@@ -196,7 +200,10 @@ def _compress(mean: F64, weight: F64 | F32, mixed: B1, size: int) -> tuple[int, 
             # the outermost.
             left, after = before * (total - before), before + both
             right = after * (total - after)
-            if both <= nothing or both * both <= span * span * min(left, right):
+            is_gap = False
+            if n_passes < _LEVEL_PASSES and last > 0 and k + 1 < size:
+                is_gap = mean[k] - mean[last] > _GAP * max(mean[last] - mean[last - 1], mean[k + 1] - mean[k])
+            if both <= nothing or (both * both <= span * span * min(left, right) and not is_gap):
                 if mean[k] != mean[last]:
                     share = weight[k] / both if both > 0 else 0.0
                     moved = mean[last] + (mean[k] - mean[last]) * share
@@ -210,4 +217,5 @@ def _compress(mean: F64, weight: F64 | F32, mixed: B1, size: int) -> tuple[int, 
                 mean[last], weight[last], mixed[last] = mean[k], weight[k], mixed[k]
         size = last + 1
         span *= 1.25
+        n_passes += 1
     return size, total

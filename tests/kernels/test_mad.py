@@ -100,10 +100,20 @@ def test_rank_errors_of_long_streams(kind: str) -> None:
     assert np.mean(spread) < allowed / 2
 
 
+def test_rank_errors_between_two_tight_levels() -> None:
+    # Nothing lies between the levels, where the median of half the rows is: a centroid there would have no rank.
+    rng = np.random.default_rng(5)
+    values = np.where(rng.random((120, 20_000)) < 0.5, 0.0, 1000.0) + rng.normal(0, 1, (120, 20_000))
+    medians, mads = answers(values)
+    spread = [rank_error(np.abs(v - m), d, 0.5) for v, m, d in zip(values, medians, mads, strict=True)]
+    assert max(spread) < 0.009
+    assert max(rank_error(row, median, 0.5) for row, median in zip(values, medians, strict=True)) < 0.009
+
+
 def test_a_larger_sketch_errs_less() -> None:
     values = streams(20, 12_000)["normal"]
     means = [np.mean(np.abs(answers(values, n)[0] - np.median(values, axis=1))) for n in (20, 200, 2000)]
-    assert means[0] > 3 * means[1] > 9 * means[2]
+    assert means[0] > 3 * means[1] > 6 * means[2]
 
 
 CENTROIDS = st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 9), st.booleans()), min_size=1, max_size=12)
