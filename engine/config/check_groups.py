@@ -52,6 +52,12 @@ def _check_channels(group: Group, queries: list[Query], report: Report) -> None:
         report.problem(path, f"steps differ ({steps}), expected one step for all queries of a multivariate model")
     if len({full_tenant(query.tenant_id) for query in queries}) > 1:
         report.problem(path, "tenants differ, expected one tenant for all queries of a multivariate model")
+    if len({query.tz for query in queries}) > 1:
+        first = min(queries, key=lambda query: query.alias)
+        report.warn(path, f"time zones differ: that of {first.alias}, {first.tz}, counts for all channels")
+    if len({query.offset_ms for query in queries}) > 1:
+        least = Duration(min(query.offset_ms for query in queries))
+        report.warn(path, f"offsets differ: the smallest one, {least}, counts for all channels")
 
 
 def _check_tenants(

@@ -81,3 +81,17 @@ def test_schedulers_share_the_memory_budget(tmp_path: Path) -> None:
     assert alone == pytest.approx(0.6 * memory_capacity(), rel=0.01)
     shared = text.replace("models:", "  t: {class: periodic, infer_every: 1m, fit_window: 1d}\nmodels:")
     assert made(tmp_path, shared)[1][0].unit.limits.memory_budget_bytes == alone // 2
+
+
+def test_multivariate_models_on_the_same_queries_share_a_unit_beside_those_of_single_queries(tmp_path: Path) -> None:
+    models = """models:
+  one: {class: zscore_online, queries: all, schedulers: all}
+  two: {class: isolation_forest_multivariate, queries: [a, b], schedulers: all}
+  three: {class: isolation_forest_multivariate, queries: [b, a], groupby: [host], schedulers: all}
+  four: {class: isolation_forest_multivariate, queries: [a], schedulers: all}
+"""
+    text = BASE.replace("models: {m: {class: zscore_online}}\n", models)
+    _, tasks, _ = made(tmp_path, text.replace("{QUERIES}", "{a: {expr: u, offset: -1m}, b: {expr: v}}"))
+    units = [(task.unit.query.alias, [group.names["model_alias"] for group in task.unit.groups]) for task in tasks]
+    assert units == [("a", ["one"]), ("b", ["one"]), ("a,b", ["two", "three"]), ("a", ["four"])]
+    assert [task.pace.offset_ms for task in tasks] == [-M, 0, -M, -M]

@@ -106,6 +106,14 @@ def test_a_multivariate_model_is_one_group(load):
     assert (group.query_alias, group.query_aliases) == ("a,b", ("a", "b"))
 
 
+def test_channels_in_several_zones_or_with_several_offsets_are_warned_of(load):
+    models = "models: {m: {class: isolation_forest_multivariate, queries: all, schedulers: all}}\n"
+    queries = "{b: {expr: b, tz: Europe/Berlin}, a: {expr: a, offset: 10s}}"
+    warnings = load(models=models, reader=reader(queries=queries)).warnings
+    assert "models.m.queries: time zones differ: that of a, UTC, counts for all channels" in warnings
+    assert "models.m.queries: offsets differ: the smallest one, 0s, counts for all channels" in warnings
+
+
 def test_optional_texts_that_are_empty_are_not_given(load):
     empty = {"user": "''", "password": "''", "tenant_id": "''", "tls_cert_file": "''", "bearer_token": "abcdef"}
     config = load(reader=reader(**empty, queries="{q: {expr: up, tenant_id: '', tz: ''}}"))
