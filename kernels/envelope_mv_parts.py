@@ -46,6 +46,8 @@ _TAIL_TO_BAND, _NORMAL_BAND = 1.13, 3.37
 _JOINT_MARGIN, _BAND_MARGIN = 1.1, 1.1
 # The former falls to 1 while fewer rows than this share are beyond the threshold: short tails get a closer one.
 _ALARM_SHARE = 0.0004
+# After so many rows a quantile that is still being found counts half: the threshold is twice as far above the mean.
+_DOUBT = 300.0
 # An excess teaches the threshold fully for so many rows; a long anomaly must not become the norm.
 _FULL_RUN, _LATE = 8.0, 0.1
 # A row further off than so many mean distances counts as if it were there, and teaches the less.
@@ -115,7 +117,8 @@ def mean_distance(group: F64) -> float:
 @lean_inline
 def joint_threshold(group: F64) -> float:
     """Smoothed distance, in means, that is just anomalous for the default width."""
-    return float(1.0 + (_JOINT_MARGIN - group[RELIEF]) * max(math.exp(group[JOINT_TAIL]) - 1.0, 0.02))
+    margin = (_JOINT_MARGIN - group[RELIEF]) * (1.0 + _DOUBT / max(group[COUNT], 1.0))
+    return float(1.0 + margin * max(math.exp(group[JOINT_TAIL]) - 1.0, 0.02))
 
 
 @lean_inline

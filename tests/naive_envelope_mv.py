@@ -42,7 +42,7 @@ class Envelope:
 
     @property
     def threshold(self) -> float:
-        return 1 + (1.1 - self.relief) * max(np.exp(self.joint_tail) - 1, 0.02)
+        return 1 + (1.1 - self.relief) * (1 + 300 / max(self.n, 1)) * max(np.exp(self.joint_tail) - 1, 0.02)
 
     def step(self, y: F64, calendar: Calendar, t: int) -> None:
         if not np.isfinite(y).all():

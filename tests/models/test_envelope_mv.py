@@ -199,13 +199,15 @@ def test_iqr_threshold_sets_how_much_is_anomalous() -> None:
 
 def test_scores_count_after_min_n_samples_seen_rows_of_the_group() -> None:
     values = channels()
-    values[0, 40:60] += 90
+    values[0, [30, 90]] += 90
     state = learned(TemporalEnvelopeMultivariate(), values, 1)
     for n in (16, 50):
         model = TemporalEnvelopeMultivariate(min_n_samples_seen=n)
         scores = columns_of(model, state, values[:, 1:200], 1)["anomaly_score"][0]
         assert (scores[: n - 1] == 0).all()
-        assert scores[n - 1 :].max() > 1
+        assert (scores[n - 1 : 29] > 0).all()
+        assert (scores[29] > 1) == (n == 16)
+        assert scores[89] > 1
 
 
 def test_a_level_shift_alarms_and_is_followed_once_confirmed() -> None:
