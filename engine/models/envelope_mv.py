@@ -151,7 +151,7 @@ class TemporalEnvelopeMultivariate(
         rates = self.joint_rates(frame.step_ms)
         new = {name: column.copy() for name, column in {**state.columns, **state.group_columns}.items()}
         rank = new["basis"].shape[1]
-        sketch = np.random.default_rng(self.random_state).standard_normal((rank, self._n_start())).T.copy()
+        sketch = np.random.default_rng(self.random_state % 2**32).standard_normal((rank, self._n_start())).T.copy()
         for g, (a, b) in enumerate(itertools.pairwise(state.indptr.tolist())):
             channels = Channels(
                 new["scalars"][a:b],

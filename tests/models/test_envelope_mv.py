@@ -189,6 +189,27 @@ def test_every_argument_has_an_effect(change: dict[str, Any]) -> None:
     assert np.isfinite(got).all()
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"quantiles": [0.0, 1.0]},
+        {"quantiles": [0.5, 0.50001], "iqr_threshold": 0.0},
+        {"quantiles": [0.6, 0.9]},
+        {"alpha": 1.0},
+        {"loss_reactivity": 1e-9},
+        {"loss_reactivity": 1e9},
+        {"changepoint_window": 1},
+        {"dependency_rank": 10_000},
+        {"random_state": -1},
+    ],
+)
+def test_extreme_arguments_give_scores(extreme: dict[str, Any]) -> None:
+    columns = after(TemporalEnvelopeMultivariate(**extreme), channels())
+    assert np.isfinite(columns["anomaly_score"]).all()
+    assert (columns["yhat_lower"] < columns["yhat"]).all()
+    assert (columns["yhat_upper"] > columns["yhat"]).all()
+
+
 def test_iqr_threshold_sets_how_much_is_anomalous() -> None:
     shares = [
         (after(TemporalEnvelopeMultivariate(iqr_threshold=k), channels())["anomaly_score"] > 1).mean()
