@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import replace as replace_params
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
@@ -133,8 +134,11 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
         }
         return {f"optimization_params.{key}": reason for key, (is_written, reason) in found.items() if is_written}
 
-    def trials(self, step_ms: int) -> Trials:
-        """What is tried on a grid of this step; trial 0 is the class as it is."""
+    def trials(self, step_ms: int, tz: str = "UTC") -> Trials:
+        """What is tried on a grid of this step; trial 0 is the class as it is.
+
+        Prophet has the calendar of a zone other than UTC, as in the original.
+        """
         entry = MODELS.find(self.tuned_class_name)
         assert entry is not None
         params = self.optimization_params
@@ -143,11 +147,12 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
             common["provide_series"] = self.provide_series
         if self.forecast_at:
             common["forecast_at"] = [offset.as_configured for offset in self.forecast_at]
-        frozen = json.dumps(params.frozen_params, sort_keys=True, default=str)
+        civil = {"tz_aware": True} if entry.alias == "prophet" and tz != "UTC" else {}
+        frozen = json.dumps({**civil, **params.frozen_params}, sort_keys=True, default=str)
         return _trials(entry.alias, step_ms, frozen, json.dumps(common), params.n_trials, params.seed or 0)
 
     def fresh(self, series: I64, frame: Frame) -> State:
-        trials = self.trials(frame.step_ms)
+        trials = self.trials(frame.step_ms, frame.tz)
         state = trials.model(0).fresh(series, frame)
         return _pack(state, np.zeros(series.size, dtype=np.int64), np.ones(series.size), 0)
 
@@ -159,7 +164,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
         return _Fit(self, frame.shape[0], 1).fit_rows(frame)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        trials, warm_up = self.trials(frame.step_ms), self.warm_up
+        trials, warm_up = self.trials(frame.step_ms, frame.tz), self.warm_up
         predictions, states, order = [], [], []
         for number, rows in _by_trial(state):
             model, own = trials.model(number), state.take(rows)
@@ -182,11 +187,13 @@ class _Fit:
         self._n_workers = n_workers
         self._lock = threading.Lock()
         timeout = model.optimization_params.timeout
+        if timeout is not None:
+            _compile(model)
         self._end = None if timeout is None else time.monotonic() + timeout
 
     def fit_rows(self, frame: Frame) -> State:
         params = self._model.optimization_params
-        trials = self._model.trials(frame.step_ms)
+        trials = self._model.trials(frame.step_ms, frame.tz)
         scheme = Scheme(
             params.anomaly_percentage,
             params.n_splits,
@@ -216,6 +223,15 @@ class _Fit:
             share = min(1.0, n_rows * self._n_workers / max(self._n_left, 1))
             self._n_left -= n_rows
         return now + share * (self._end - now)
+
+
+def _compile(model: AutoTuned) -> None:
+    """Run the class on three made-up days: what a cold start compiles is no time of a search."""
+    times_ms = 3_600_000 * np.arange(72, dtype=np.int64)
+    frame = Frame(np.zeros(1, dtype=np.int64), times_ms, np.sin(times_ms / 1e7)[None], 3_600_000)
+    params = replace_params(model.optimization_params, n_trials=1)
+    trials = replace_params(model, optimization_params=params).trials(frame.step_ms)
+    search(trials, frame, Scheme(0.01, 1, 1.0, True, True, 0), lambda: float("inf"))
 
 
 @lru_cache(maxsize=64)

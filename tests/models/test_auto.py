@@ -169,6 +169,9 @@ def test_blocks_share_the_time_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
     def fake(trials: Trials, block: Frame, scheme: Scheme, left: Any) -> Any:
         nonlocal now
+        if block.shape[1] != 480:  # what compiles, before the clock starts
+            assert not ends
+            return search(trials, block, scheme, left)
         ends.append(now + left())
         now = ends[-1]
         return search(trials, block, scheme, lambda: -1.0)
@@ -234,3 +237,11 @@ def test_keys_that_change_nothing_are_named() -> None:
         "optimization_params.n_jobs",
     }
     assert tuned("zscore_online").without_effect() == {}
+
+
+def test_prophet_keeps_to_the_clock_of_its_zone() -> None:
+    model = tuned("prophet")
+    assert not any("tz_aware" in arguments for arguments in model.trials(HOUR, "UTC").arguments)
+    assert all(arguments["tz_aware"] for arguments in model.trials(HOUR, "Europe/Warsaw").arguments)
+    utc = tuned("prophet", frozen_params={"tz_aware": False}).trials(HOUR, "Europe/Warsaw")
+    assert not any(arguments["tz_aware"] for arguments in utc.arguments)
