@@ -17,9 +17,10 @@ import numpy as np
 from engine import score
 from engine.channels.joint import score_groups
 from engine.config.classes import MODELS
-from engine.frame import Batch, Output, Query, SeriesTable, Window, pack
+from engine.frame import Batch, Frame, Output, Query, SeriesTable, Window, pack
 from engine.models.auto import OptimizationParams
 from engine.models.base import Model, fit, infer
+from engine.models.iforest import IsolationForest
 from engine.offline.score_command import Options, compute
 from engine.offline.write import write_rows
 from engine.pool import Pool
@@ -72,9 +73,16 @@ def warm_up() -> int:
         output = Output(frame.series, frame.timestamps_ms, score.select(model, columns))
         list(encoder.encode(Batch(output, table, query.alias, alias, "", "")))
         n_models += 1
+    _use_further_kernels(frame, pool)
     _score_files(pool)
     pool.close()
     return n_models
+
+
+def _use_further_kernels(frame: Frame, pool: Pool) -> None:
+    """What a class uses with some of its arguments only."""
+    model = IsolationForest(seasonal_features=["hod"])
+    infer(model, fit(model, [frame], pool), frame, pool)
 
 
 def _score_files(pool: Pool) -> None:
