@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,11 +75,11 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
     ranges of the series. Stretches are the same for all trials and rows, so rows are independent.
     """
     n_rows = frame.shape[0]
-    parts = [_part(frame, *edges, scheme.seed + k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
+    splits = [_Split.of(frame, edges, scheme.seed + k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
     best, size = np.full(n_rows, np.inf), np.full(n_rows, np.inf)
     trial, widen = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)
     slowest, n_tried = 0.0, 0
-    for number in range(len(trials) if parts else 0):
+    for number in range(len(trials) if splits else 0):
         try:
             model = trials.model(number)
         except ModelError:
@@ -89,7 +89,7 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
             if seconds_left() < needed:
                 return Choice(trial, widen, n_tried)
             started = time.perf_counter()
-            loss, factor, n_bytes = _judge(model, [part.rows(rows) for part in parts], scheme)
+            loss, factor, n_bytes = _judge(model, [split.part(rows) for split in splits], scheme)
             slowest = max(slowest, (time.perf_counter() - started) / rows.size)
             is_better = loss < best[rows] - _TIE
             if scheme.prefers_small:
@@ -126,34 +126,43 @@ def _splits(n_steps: int, scheme: Scheme) -> list[tuple[int, int, int, int]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One split: what to learn, what to judge with its displaced steps (T,), and ranges (S,) of the series."""
+    """One split of some rows: what to learn, what to judge with its displaced steps (T,), and ranges (S,)."""
 
     train: Frame
     valid: Frame
     is_moved: F64
     span: F64
 
-    def rows(self, rows: I64) -> _Part:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Split:
+    """One split of all rows; copies are made of a few rows at a time."""
+
+    frame: Frame
+    edges: tuple[int, int, int, int]
+    shift: F64
+    span: F64
+
+    @classmethod
+    def of(cls, frame: Frame, edges: tuple[int, int, int, int], seed: int) -> _Split:
+        a, b, c, d = edges
+        spans = [_range(frame.values[rows[0] : rows[-1] + 1, a:b]) for rows in _batches(frame.shape[0])]
+        span = np.concatenate(spans) if spans else np.empty(0)
+        return cls(frame, edges, _displacements(d - c, np.random.default_rng(seed)), span)
+
+    def part(self, rows: I64) -> _Part:
         """Some rows, numbered from 0."""
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        series = np.arange(rows.size, dtype=np.int64)
-        train, valid = (replace(frame, series=series, values=frame.values[span]) for frame in (self.train, self.valid))
-        return _Part(train, valid, self.is_moved, self.span[span])
+        chosen = slice(int(rows[0]), int(rows[-1]) + 1)
+        a, b, c, d = self.edges
+        span, whole = self.span[chosen], self.frame.values[chosen]
+        train = self._frame(np.ascontiguousarray(whole[:, a:b]), a)
+        valid = self._frame(whole[:, c:d] + self.shift * span[:, None], c)
+        return _Part(train, valid, (self.shift != 0).astype(np.float64), span)
 
-
-def _part(frame: Frame, a: int, b: int, c: int, d: int, seed: int) -> _Part:
-    train, valid = _between(frame, a, b), _between(frame, c, d)
-    span = _range(train.values)
-    shift = _displacements(d - c, np.random.default_rng(seed))
-    values = np.ascontiguousarray(valid.values + shift * span[:, None])
-    moved = Frame(valid.series, valid.timestamps_ms, values, frame.step_ms, frame.tz)
-    return _Part(train, moved, (shift != 0).astype(np.float64), span)
-
-
-def _between(frame: Frame, first: int, last: int) -> Frame:
-    values = np.ascontiguousarray(frame.values[:, first:last])
-    series = np.arange(frame.shape[0], dtype=np.int64)
-    return Frame(series, frame.timestamps_ms[first:last], values, frame.step_ms, frame.tz)
+    def _frame(self, values: F64, first: int) -> Frame:
+        frame = self.frame
+        times_ms = frame.timestamps_ms[first : first + values.shape[1]]
+        return Frame(np.arange(values.shape[0], dtype=np.int64), times_ms, values, frame.step_ms, frame.tz)
 
 
 def _range(values: F64) -> F64:
