@@ -12,7 +12,7 @@ import holidays
 import numpy as np
 from holidays.registry import EntityLoader
 
-from engine.frame import I64
+from engine.frame import F64, I64, Frame
 
 DAY_MS = 86_400_000
 # Zones change their offset at whole quarters of an hour only.
@@ -40,6 +40,30 @@ def _offset_ms(quarter: int, tz: str) -> int:
     offset = datetime.fromtimestamp(quarter * _QUARTER_MS / 1000, UTC).astimezone(ZoneInfo(tz)).utcoffset()
     assert offset is not None
     return round(offset.total_seconds() * 1000)
+
+
+def season_clock(timestamps_ms: I64, season_ms: int, tz: str) -> I64:
+    """(T,) the clock that a season keeps to: the zone's on the wall if it is whole days, else UTC; milliseconds."""
+    return civil_ms(timestamps_ms, tz) if season_ms > 0 and season_ms % DAY_MS == 0 else timestamps_ms
+
+
+def season_places(frame: Frame, period: int) -> I64:
+    """(T,) steps since the epoch on the clock that a season of `period` steps keeps to."""
+    return season_clock(frame.timestamps_ms, period * frame.step_ms, frame.tz) // frame.step_ms
+
+
+def laid_out(values: F64, places: I64) -> tuple[F64, I64]:
+    """Values (S, T) at consecutive places: NaN where a clock skipped some, the second ones where it repeated some."""
+    if places.size == 0 or (np.diff(places) == 1).all():
+        return values, places
+    laid = np.arange(places.min(), places.max() + 1)
+    out = np.full((values.shape[0], laid.size), np.nan)
+    is_first = np.zeros(places.size, dtype=np.bool_)
+    is_first[np.unique(places, return_index=True)[1]] = True
+    out[:, places[is_first] - laid[0]] = values[:, is_first]
+    again = places[~is_first] - laid[0]
+    out[:, again] = np.where(np.isfinite(values[:, ~is_first]), values[:, ~is_first], out[:, again])
+    return out, laid
 
 
 def find_country(name: str) -> Callable[..., Any] | None:

@@ -13,6 +13,7 @@ from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.args import check_args
 from engine.models.base import Model
+from engine.models.civil import laid_out, season_clock, season_places
 from engine.models.periods import find_periods, rows_by_period
 from engine.models.prophet_compress import compress
 from engine.settings import Duration
@@ -51,6 +52,7 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
     - A series with a value <= 0 gets additive parts in place of multiplicative ones; statsmodels refuses it.
     - The deviation takes the estimated values off the number of points.
     - A gap advances the state without a correction. Infinite values are gaps.
+    - A season of whole days keeps to the wall clock of the query's zone: an hour that it skips is a gap.
     - `frequency` longer than the query's step gathers points to means, each at the middle of its steps; predictions
       are interpolated. A shorter one is the step: nothing is invented between points. Default is the step.
     - Predictions inside the fit window carry the last level, trend and season back; the original's are one-step ones.
@@ -116,7 +118,8 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
         is_damped = args.damped_trend or args.damped
         for period, rows in rows_by_period(periods):
             scalars, season = np.zeros((rows.size, N_SCALARS)), np.zeros((rows.size, period))
-            fit_holt_winters(gathered.values[rows], _kind(args.trend), kind, is_damped, scalars, season)
+            values, _ = laid_out(gathered.values[rows], season_places(gathered, period))
+            fit_holt_winters(values, _kind(args.trend), kind, is_damped, scalars, season)
             columns["scalars"][rows], columns["season"][rows, :period] = scalars, season
         shared = {"end_ms": np.array([_end_ms(frame, step_ms)]), "step_ms": np.array([step_ms], dtype=np.int64)}
         state = State(frame.series, columns, shared)
@@ -131,10 +134,10 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         """Predictions at the frame's times, whatever its values; the band has the same width at all times."""
         half = self.z_threshold * state.columns["scalars"][:, SPREAD, None]
-        yhat = _forecast(state, frame.timestamps_ms)
+        yhat = _forecast(state, frame.timestamps_ms, frame.tz)
         extra: dict[str, F64] = {}
         for offset in self.forecast_at:
-            later = _forecast(state, frame.timestamps_ms + int(offset))
+            later = _forecast(state, frame.timestamps_ms + int(offset), frame.tz)
             band = {"yhat": later, "yhat_lower": later - half, "yhat_upper": later + half}
             extra |= {f"{name}_{offset.as_configured}": column for name, column in band.items()}
         return Prediction(yhat, yhat - half, yhat + half, extra=extra), state
@@ -150,18 +153,22 @@ def _end_ms(frame: Frame, step_ms: int) -> int:
     return last_ms - last_ms % step_ms + (step_ms - frame.step_ms) // 2 if step_ms > frame.step_ms else last_ms
 
 
-def _forecast(state: State, timestamps_ms: I64) -> F64:
-    ahead = timestamps_ms - int(state.shared["end_ms"][0])
-    step_ms = int(state.shared["step_ms"][0])
-    steps, rest = np.divmod(ahead, step_ms)
+def _forecast(state: State, timestamps_ms: I64, tz: str) -> F64:
     scalars, season = state.columns["scalars"], state.columns["season"]
-    out = np.empty((state.series.size, timestamps_ms.size))
     if "period" not in state.columns:
-        forecast_holt_winters(steps, rest / step_ms, scalars, season, out)
-        return out
+        return _forecast_rows(state, timestamps_ms, tz, scalars, season)
+    out = np.empty((state.series.size, timestamps_ms.size))
     for period, rows in rows_by_period(state.columns["period"]):
-        part = np.empty((rows.size, timestamps_ms.size))
         own = np.ascontiguousarray(season[rows, :period])
-        forecast_holt_winters(steps, rest / step_ms, scalars[rows], own, part)
-        out[rows] = part
+        out[rows] = _forecast_rows(state, timestamps_ms, tz, scalars[rows], own)
+    return out
+
+
+def _forecast_rows(state: State, timestamps_ms: I64, tz: str, scalars: F64, season: F64) -> F64:
+    """Expected values of rows with one period; steps are counted on the clock that their season keeps to."""
+    step_ms = int(state.shared["step_ms"][0])
+    clock_ms = season_clock(np.append(timestamps_ms, state.shared["end_ms"]), season.shape[1] * step_ms, tz)
+    steps, rest = np.divmod(clock_ms[:-1] - clock_ms[-1], step_ms)
+    out = np.empty((scalars.shape[0], timestamps_ms.size))
+    forecast_holt_winters(steps, rest / step_ms, scalars, season, out)
     return out

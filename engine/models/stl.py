@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.args import check_args
 from engine.models.base import Model
-from engine.models.civil import DAY_MS, civil_ms
+from engine.models.civil import laid_out, season_places
 from engine.models.periods import find_periods, rows_by_period
 from kernels.loess import loess_table
 from kernels.seasonal import seasonal_update
@@ -137,7 +137,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         args = msgspec.convert(self.args, StlArgs)
         state = self._fresh(frame.series, period)
         columns = state.columns
-        values, places = _laid_out(frame.values, _places(frame, period))
+        values, places = laid_out(frame.values, season_places(frame, period))
         tables = _tables(period, args, max(places.size, 2 * period))
         fit_stl(
             values, places % period, args.options, tables, _gains(args, period), self.decay,
@@ -149,13 +149,13 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         new = {name: column.copy() for name, column in state.columns.items()}
         yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
         if self.period is not None:
-            self._advance(frame.values, _places(frame, self.period) % self.period, new, yhat, half, effect)
+            self._advance(frame.values, season_places(frame, self.period) % self.period, new, yhat, half, effect)
         else:
             for period, rows in rows_by_period(new["period"]):
                 part = {name: column[rows] for name, column in new.items()}
                 part["season"] = np.ascontiguousarray(part["season"][:, :period])
                 out = [np.empty((rows.size, frame.shape[1])) for _ in range(3)]
-                self._advance(frame.values[rows], _places(frame, period) % period, part, *out)
+                self._advance(frame.values[rows], season_places(frame, period) % period, part, *out)
                 yhat[rows], half[rows], effect[rows] = out
                 new["season"][rows, :period] = part.pop("season")
                 for name, column in part.items():
@@ -182,27 +182,6 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
             is_cold = seen < np.where(state.columns["period"] > 1, 2 * state.columns["period"], 0)
             seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
         return seen
-
-
-def _places(frame: Frame, period: int) -> I64:
-    """(T,) steps since the epoch: on the wall clock of the frame's zone if a season is whole days, else in UTC."""
-    is_civil = period * frame.step_ms % DAY_MS == 0
-    places: I64 = (civil_ms(frame.timestamps_ms, frame.tz) if is_civil else frame.timestamps_ms) // frame.step_ms
-    return places
-
-
-def _laid_out(values: F64, places: I64) -> tuple[F64, I64]:
-    """Values at consecutive places: NaN where a clock skipped some, the second values where it repeated some."""
-    if places.size == 0 or (np.diff(places) == 1).all():
-        return values, places
-    laid = np.arange(places.min(), places.max() + 1)
-    out = np.full((values.shape[0], laid.size), np.nan)
-    is_first = np.zeros(places.size, dtype=np.bool_)
-    is_first[np.unique(places, return_index=True)[1]] = True
-    out[:, places[is_first] - laid[0]] = values[:, is_first]
-    again = places[~is_first] - laid[0]
-    out[:, again] = np.where(np.isfinite(values[:, ~is_first]), values[:, ~is_first], out[:, again])
-    return out, laid
 
 
 def _n_seasonal(period: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -164,3 +166,25 @@ def test_too_short_a_window_is_said() -> None:
 def test_state_is_96_bytes_and_8_for_each_phase() -> None:
     state = fitted(configured(seasonality="1d"), np.stack([hours(96)] * 100))
     assert sum(column.nbytes for column in state.columns.values()) == 100 * (96 + 8 * 24)
+
+
+@pytest.mark.parametrize("fields", [{"seasonality": "1d"}, {"seasonality": "7d"}, {}])
+@pytest.mark.parametrize("change", ["2023-11-05", "2023-03-12"])
+@pytest.mark.parametrize("days_after", [-1, 3, 9])
+def test_trap_44_a_season_of_days_keeps_to_the_wall_clock(fields: dict[str, str], change: str, days_after: int) -> None:
+    # New York changes its clocks that many days before the fit window ends, or a day after it.
+    zone = ZoneInfo("America/New_York")
+    end_ms = int((datetime.fromisoformat(change).replace(tzinfo=zone) + timedelta(days_after)).timestamp()) * 1000
+    times = end_ms + HOUR * np.arange(-28 * DAY, 4 * DAY)
+    clocks = np.array([datetime.fromtimestamp(t / 1000, zone).hour for t in times])
+    # Steep enough to miss by an hour: 2.6 an hour at noon.
+    y = 10 * np.sin(2 * np.pi * clocks / DAY) + np.random.default_rng(7).normal(0, 0.1, times.size)
+    parts = [Frame(np.arange(1), times[part], y[None, part].copy(), HOUR, "America/New_York")
+             for part in (slice(28 * DAY), slice(28 * DAY, None))]  # fmt: skip
+    model = configured(forecast_at=["1d"], **fields)
+    prediction, _ = model.infer(model.fit_rows(parts[0]), parts[1])
+    assert prediction.yhat is not None
+    assert prediction.yhat_upper is not None
+    assert np.abs(prediction.yhat - parts[1].values).max() < 1.0
+    assert np.abs(prediction.extra["yhat_1d"][0, :-DAY] - parts[1].values[0, DAY:]).max() < 1.0
+    assert (prediction.yhat_upper - prediction.yhat)[0, 0] < 2.5 * 0.3
