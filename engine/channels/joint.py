@@ -46,9 +46,10 @@ def score_groups(
         learned = prediction.seen[:, None] + np.cumsum(exists, axis=1) - exists
         is_warm = np.logical_and.reduceat(learned >= model.warm_up, first, axis=0)
         joint = np.where(is_warm, joint, 0.0)
-    limits = np.array([policies[k].data_range for k in policy_of.tolist()])
+    limits = np.array([policy.data_range for policy in policies])[policy_of]
     is_outside = (frame.values < limits[:, :1]) | (frame.values > limits[:, 1:])
-    least = np.where(is_outside, np.array([policies[k].outside_score for k in policy_of.tolist()])[:, None], -np.inf)
+    outside_score = np.array([policy.outside_score for policy in policies])[policy_of]
+    least = np.where(is_outside, outside_score[:, None], -np.inf)
     least = np.maximum.reduceat(least, first, axis=0)
     is_raised = ~(joint >= least)
     joint = np.where(np.logical_and.reduceat(exists, first, axis=0), np.where(is_raised, least, joint), np.nan)

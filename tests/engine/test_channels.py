@@ -244,6 +244,22 @@ def test_points_that_come_during_a_fit_are_learned_by_the_new_state() -> None:
     assert bench.minutes(instance="b", job="node") == list(range(0, 9))
 
 
+def test_a_late_fit_learns_what_was_scored_before_it_began() -> None:
+    bench = ChannelBench(JointModel(**BY_INSTANCE))
+    two_instances(bench)
+    bench.unit.fit(T0)
+    del bench.reader.points["mem"][(("instance", "a"), ("job", "node"))][T0 + 8 * M]
+    bench.unit.infer(T0 + 8 * M)
+    bench.unit.fit(T0 + 5 * M)
+    assert bench.group.state is not None
+    # The window of 11 points to minute 5, then those that were scored: 6 and 7, and of the other instance 8.
+    assert bench.group.state.group_columns["times"].tolist() == [13, 14]
+    two_instances(bench)
+    bench.unit.infer(T0 + 9 * M)
+    assert bench.group.state.group_columns["times"].tolist() == [15, 15]
+    assert bench.minutes(instance="a", job="node") == bench.minutes(instance="b", job="node") == list(range(10))
+
+
 @pytest.mark.parametrize("model", [JointModel, IsolationForestMultivariate])
 def test_each_channel_has_the_policies_of_its_query(model: type[JointModel]) -> None:
     queries = Query("cpu", "", M, data_range=(0.0, 100.0)), Query("mem", "", M, detection_direction="above_expected")
