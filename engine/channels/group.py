@@ -94,7 +94,8 @@ class ChannelGroup(Group):
 
     def _decided(self, frame: Frame, matched: Match) -> Frame:
         """The frame without the times for whose channels a group still waits."""
-        newest, complete = self._last(frame), self._last(matched.frame)
+        n_groups = self._grouping.n_groups  # a fit on another thread may meet further ones
+        newest, complete = _last(frame, n_groups), _last(matched.frame, n_groups)
         waits = np.zeros(newest.size, dtype=np.bool_)
         waits[np.setdiff1d(groups_of(matched.state), matched.extra)] = True
         until = np.where(waits, np.maximum(complete, newest - _LAG_MS), newest)
@@ -102,13 +103,6 @@ class ChannelGroup(Group):
         if not (known < frame.timestamps_ms[-1]).any():
             return frame
         return replace(frame, values=np.where(frame.timestamps_ms <= known[:, None], frame.values, np.nan))
-
-    def _last(self, frame: Frame) -> I64:
-        """By group the time of its last finite point; `_NOT` where there is none."""
-        last = np.full(self._grouping.n_groups, _NOT)
-        rows, times = last_points(frame)
-        np.maximum.at(last, groups_of(frame)[rows], times)
-        return last
 
     def _count(self, decided: Frame, matched: Match) -> None:
         """Count the runs of groups that were rejected, and the times that were given up."""
@@ -162,7 +156,7 @@ class ChannelGroup(Group):
         return np.repeat(np.maximum.reduceat(seen, first), np.diff(frame.indptr)) if first.size else seen
 
     def _mark_seen(self, frame: Frame) -> None:
-        last = self._last(frame)
+        last = _last(frame, self._grouping.n_groups)
         for rows in (frame, self.state):
             if rows is not None:
                 times = last[groups_of(rows)]
@@ -173,3 +167,11 @@ def _n_times(values: F64, groups: I64) -> int:
     """How many times all groups have a finite value at, in all."""
     first = runs(groups)[:-1]
     return int(np.logical_or.reduceat(np.isfinite(values), first, axis=0).sum()) if first.size else 0
+
+
+def _last(frame: Frame, n_groups: int) -> I64:
+    """By group the time of its last finite point; `_NOT` where there is none."""
+    last = np.full(n_groups, _NOT)
+    rows, times = last_points(frame)
+    np.maximum.at(last, groups_of(frame)[rows], times)
+    return last
