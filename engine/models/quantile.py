@@ -122,7 +122,7 @@ class OnlineQuantile(Model, frozen=True, kw_only=True, tag_field="class", tag="q
             np.array([*self.quantiles, 0.25, 0.75]), self.iqr_threshold, self.global_smoothing,
             new["mean"], new["weight"], new["end"], new["unit"], new["count"], yhat, lower, upper,
         )  # fmt: skip
-        prediction = Prediction(yhat, lower, upper, seen=state.columns["count"][:, -1])
+        prediction = Prediction(yhat, lower, upper, seen=state.columns["count"][:, -1].copy())
         return prediction, state.updated(**self._trimmed(new))
 
     def parts(self, frame: Frame) -> I64:

@@ -165,6 +165,8 @@ def test_warm_up_counts_all_points_and_not_those_of_a_part() -> None:
     assert model.warm_up == 3
     assert prediction.seen is not None
     assert_array_equal(prediction.seen, [2, 4])
+    # A view of another layout would have the score's kernel compiled again.
+    assert prediction.seen.flags.c_contiguous
 
 
 def test_the_state_is_twelve_bytes_a_centroid_and_sixteen_a_part() -> None:
