@@ -229,6 +229,8 @@ class GroupFit:
             return None
         else:
             state = fit_rows(self.model, self._blocks(keep, store), self._pool, keep.size)
+            unfit = self._metrics.series_skipped.labels(reason="unfit", **self._labels)
+            unfit.inc(max(0, keep.size - state.series.size))
         return state if state.series.size else None
 
     def _blocks(self, keep: I64, store: WindowStore) -> Iterator[Frame]:

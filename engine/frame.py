@@ -290,10 +290,9 @@ def _below(arrays: Sequence[NDArray[Any] | None], sizes: Sequence[int]) -> NDArr
 class Prediction:
     """What a model says of a frame; every array is (S, T), NaN where it has nothing to say.
 
-    `seen` (S,) is how many finite points each row had learned before the frame's first step: the warm-up
-    counter of online models. `score` is for models without a band. `unusual`, 0..1, weighs scores against a band
-    by how far a row is from all its past. Multivariate models may give `joint`, (G, T), the score of each group, and
-    `share`, (S, T), what each channel adds to it, in any unit.
+    `seen` (S,): finite points that each row had learned before the frame, the warm-up counter. `score` is for models
+    without a band. `unusual`, 0..1, weighs scores against a band by how far a row is from all its past. Multivariate
+    ones may give `joint` (G, T), each group's score, and `share` (S, T), what channels add to it. `failed` (S,): rows.
     """
 
     yhat: F64 | None = None
@@ -305,6 +304,7 @@ class Prediction:
     share: F64 | None = None
     extra: Mapping[str, F64] = field(default_factory=dict)
     seen: I64 | None = None
+    failed: NDArray[np.bool_] | None = None
 
     @classmethod
     def concat(cls, parts: Sequence[Prediction]) -> Self:
@@ -314,7 +314,7 @@ class Prediction:
             found = [a for a in arrays if a is not None]
             return np.concatenate(found) if found else None
 
-        names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "joint", "share", "seen")
+        names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "joint", "share", "seen", "failed")
         joined = {name: join(getattr(p, name) for p in parts) for name in names}
         return cls(**joined, extra={n: join(p.extra[n] for p in parts) for n in parts[0].extra})
 

@@ -193,6 +193,9 @@ class Group:
 
     def _predict(self, state: State, frame: Frame) -> tuple[dict[str, F64], State]:
         prediction, state = infer(self.model, state, frame, self._pool)
+        if prediction.failed is not None and prediction.failed.any():
+            skipped = self._metrics.series_skipped.labels(stage="infer", reason="failed", **self.names)
+            skipped.inc(int(np.count_nonzero(prediction.failed)))
         return dict(score.apply(self.policy, self.model.warm_up, prediction, frame)), state
 
     def _batches(self, frame: Frame, columns: dict[str, F64], table: SeriesTable) -> list[Batch]:

@@ -85,7 +85,8 @@ class Metrics:
         self.run_errors = counter("vmanomaly_model_run_errors", "Runs that failed", _STAGE)
         self.series_skipped = counter(
             "vmanomaly_model_series_skipped",
-            "Series left out of a run: no model until the next fit (unknown), no recent points (stale)",
+            "Series left out of a run: no model until the next fit (unknown), no recent points (stale), "
+            "too few points or a failure in the fit (unfit), a failure at inference (failed)",
             (*_STAGE, "reason"),
         )
         self.incomplete = counter(

@@ -42,6 +42,8 @@ class ModelKeys(Protocol):
     def provide_series(self) -> list[str] | None: ...
     @property
     def default_series(self) -> tuple[str, ...]: ...
+    @property
+    def owns_policies(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,11 @@ class Policy:
 
 
 def resolve(model: ModelKeys, query: Query, default_outside: float | None = None) -> Policy:
+    """The policy to apply to what a model says of a query, as `merge`; none where the model applies it itself."""
+    return Policy() if model.owns_policies else merge(model, query, default_outside)
+
+
+def merge(model: ModelKeys, query: Query, default_outside: float | None = None) -> Policy:
     """The policy of a model on a query: the query's keys win over the model's, these over the defaults.
 
     Parameters

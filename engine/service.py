@@ -173,6 +173,7 @@ def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool:
     parts = (names, pool, metrics)
     writes = not config.is_oldest_style
     if feed.channels is None:
+        model = model.for_query(feed.query, outside)
         return Group(model, feed.query, policies[0], *parts, writes_aliases=writes)
     return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
 

@@ -38,6 +38,8 @@ def missing_parts(parts: Parts, preset: str, n_shards: int) -> tuple[str, ...]:
     for alias, model in parts.models.items():
         if not model.is_available:
             lines.append(f"models.{alias}.class: {tag(model)} is not available yet")
+        if missing := model.missing:
+            lines.append(f"models.{alias}: {missing}")
     for path, part, table, ready in (
         ("reader", parts.reader, READERS, _READERS),
         ("writer", parts.writer, WRITERS, _WRITERS),

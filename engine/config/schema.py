@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from engine.config.attach import attach, warn_of_orphans
-from engine.config.available import missing_parts, shards, warn_of_no_effect
+from engine.config.available import missing_parts, shards, tag, warn_of_no_effect
 from engine.config.check_groups import check_groups
 from engine.config.check_parts import check_parts
 from engine.config.classes import MODELS, READERS, SCHEDULERS, WRITERS, ClassTable
@@ -24,6 +24,8 @@ from engine.config.secrets import Masker
 from engine.config.sections import Config, Group, Parts, ServiceSettings
 from engine.errors import ConfigError
 from engine.frame import Query
+from engine.models.args import CustomFile
+from engine.models.base import Model
 from engine.reader.settings import NoopReaderSettings
 from engine.scheduler.settings import NoopSchedulerSettings, PeriodicSettings
 from engine.server.settings import MonitoringSettings, ServerSettings
@@ -31,7 +33,7 @@ from engine.writer.settings import NoopWriterSettings
 
 __all__ = ["Config", "Group", "load_config"]
 
-_SECTIONS = ("schedulers", "models", "reader", "writer", "monitoring", "settings", "server", "preset")
+_SECTIONS = ("schedulers", "models", "reader", "writer", "monitoring", "settings", "server", "preset", "custom")
 _ARGS_HINT = "; arguments of the inner library stand under `args`"
 
 
@@ -128,9 +130,11 @@ def _convert(raw: Raw, report: Report) -> Parts:
     for key in raw:
         if key not in _SECTIONS:
             report.unknown(key, _SECTIONS)
+    models = _components(raw, "models", MODELS, report)
+    custom = _section(CustomFile, raw, "custom", report)
     return Parts(
         schedulers=_components(raw, "schedulers", SCHEDULERS, report),
-        models=_components(raw, "models", MODELS, report),
+        models={alias: settled(model, custom) for alias, model in models.items()},
         reader=component(raw.get("reader"), "reader", READERS, report),
         writer=component(raw.get("writer"), "writer", WRITERS, report),
         settings=_section(ServiceSettings, raw, "settings", report),
@@ -190,6 +194,15 @@ def component(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
         own = {key: value for key, value in spec.items() if key not in known}
         spec = {k: v for k, v in spec.items() if k in known} | {"args": {**(spec.get("args") or {}), **own}}
     return to_settings(kind, spec, path, report, hint=_ARGS_HINT if table is MODELS else "")
+
+
+def settled(model: Model, custom: CustomFile) -> Model:
+    """A model as what it is by its operator's file, if it has one; that is run here."""
+    if tag(model) != "custom":
+        return model
+    from engine.models.custom import settle
+
+    return settle(model, custom)
 
 
 def _connect(

@@ -10,8 +10,9 @@ import yaml
 from engine.config.check_parts import check_model
 from engine.config.classes import MODELS
 from engine.config.report import Report
-from engine.config.schema import component
+from engine.config.schema import component, settled
 from engine.errors import ConfigError
+from engine.models.args import CustomFile
 from engine.models.base import Model
 
 _PATH = "model"
@@ -32,9 +33,12 @@ def make_model(class_name: str, arguments: Mapping[str, Any]) -> tuple[Model, tu
     report = Report(strict=True)
     model: Model | None = component({**arguments, "class": class_name}, _PATH, MODELS, report)
     if model is not None:
+        model = settled(model, CustomFile())
         check_model(model, _PATH, report)
         if not model.is_available:
             report.problem(f"{_PATH}.class", f"{class_name} is not available yet")
+        if model.missing:
+            report.problem(_PATH, model.missing)
     if report.problems or model is None:
         raise ConfigError(report.problems)
     entry = MODELS.find(class_name)

@@ -1,4 +1,4 @@
-"""Arguments of an inner library: those that are honoured, as a type."""
+"""Arguments of an inner library: those that are honoured, as a type; where that of a custom model is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
+from engine.settings import Settings
+
+
+class CustomFile(Settings, frozen=True, kw_only=True):
+    """``custom``: where the class of a custom model is; empty is where vmanomaly's image has it."""
+
+    path: str = ""
 
 
 def check_args(kind: type[msgspec.Struct], args: Mapping[str, Any]) -> list[str]:

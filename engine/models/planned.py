@@ -52,12 +52,6 @@ class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", ta
         return []
 
 
-class Custom(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="custom"):
-    """``class: custom``: a model of the operator's own; unknown keys are its arguments."""
-
-    provides: ClassVar[tuple[str, ...]] = ()
-
-
 class Arima(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="arima"):
     """``class: arima``: removed from the original in 1.12; loads here."""
 

@@ -109,7 +109,7 @@ _MODELS = (
     ),
     ClassEntry(
         "custom",
-        f"{_PLANNED}:Custom",
+        "engine.models.custom:Custom",
         ("model.custom.CustomModel",),
         ("model.model.CustomModel",),
         use="a model of your own, in Python",
