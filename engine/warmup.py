@@ -41,6 +41,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "isolation_forest_multivariate": {"provide_series": ["anomaly_score", "contribution"]},
     "std": {"period": 24},
     "rolling_quantile": {"quantile": 0.95, "window_steps": 48},
+    "arima": {"order": [2, 1, 1]},
 }
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from engine.models.base import Model
-from engine.settings import Duration
 
 Threshold = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -50,16 +49,3 @@ class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", ta
         if self.args:
             return [f"args: {sorted(self.args)}, expected none: this class has no inner library"]
         return []
-
-
-class Arima(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="arima"):
-    """``class: arima``: removed from the original in 1.12; loads here."""
-
-    fit_by: ClassVar[Literal["time", "rows"]] = "rows"
-
-    order: list[Annotated[int, Meta(ge=0)]]
-    z_threshold: Threshold = 2.5
-    resample_freq: Duration | None = None
-
-    def check(self) -> list[str]:
-        return [] if len(self.order) == 3 else [f"order: {self.order}, expected three whole numbers [p, d, q]"]

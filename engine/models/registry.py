@@ -116,7 +116,7 @@ _MODELS = (
     ),
     ClassEntry(
         "arima",
-        f"{_PLANNED}:Arima",
+        "engine.models.arima:Arima",
         (),
         ("model.arima.ArimaModel",),
         use="metrics that depend on their last values; short forecasts",

@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "holtwinters": {"seasonality": Duration(DAY * STEP_MS)},
     "std": {"period": DAY},
     "rolling_quantile": {"quantile": 0.95, "window_steps": DAY},
+    "arima": {"order": [2, 0, 1]},
     # Its "auto" finds most points of an even rhythm anomalous, as scikit-learn does.
     "isolation_forest_univariate": {"contamination": 0.1},
 }
