@@ -12,9 +12,9 @@ ENV PIP_NO_CACHE_DIR=1 \
     VENV=/opt/engine/venv
 
 # What changes rarely comes first: a change of our code installs nothing again.
-COPY requirements.lock ./
+COPY requirements-image.lock ./
 RUN python -m venv --without-pip $VENV \
-    && python -m pip --python $VENV/bin/python install -q --no-compile --require-hashes -r requirements.lock \
+    && python -m pip --python $VENV/bin/python install -q --no-compile --require-hashes -r requirements-image.lock \
     && find $VENV -type d -name tests -prune -exec rm -rf {} +
 
 COPY pyproject.toml README.md LICENSE ./

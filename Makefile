@@ -50,6 +50,7 @@ lock: ## resolve requirements*.lock again
 	@$(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check -qq install uv
 	@$(UV_COMPILE) --extra local --extra ui -o requirements.lock
+	@$(UV_COMPILE) --extra local --extra ui --extra custom -c requirements.lock -o requirements-image.lock
 	@$(UV_COMPILE) --extra local --extra ui --group build --group test --group lint -c requirements.lock -o requirements-dev.lock
 	@rm -r .venv-lock
 

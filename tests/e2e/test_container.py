@@ -111,3 +111,32 @@ def test_a_container_scores_reports_health_and_stops_in_time(
         assert run("podman", "inspect", name, "--format", "{{.State.ExitCode}}").strip() == "0"
     finally:
         run("podman", "rm", "-f", name, check=False)
+
+
+CUSTOM = """
+schedulers: {{s: {{class: periodic, infer_every: 10s, fit_every: 2h, fit_window: 10m}}}}
+models: {{mine: {{class: custom, args: {{n_sigmas: 4}}}}}}
+reader: {{class: vm, datasource_url: "{url}/", sampling_period: 10s, settle: 3s,
+         queries: {{up: {{expr: up}}}}}}
+writer: {{class: vm, datasource_url: "{url}/"}}
+server: {{addr: 127.0.0.1, port: {port}}}
+"""
+
+
+def test_a_custom_model_runs_from_where_vmanomaly_has_it(image: str, stack: tuple[Stack, int], tmp_path: Path) -> None:
+    services, port = stack
+    config = tmp_path / "config.yaml"
+    config.write_text(CUSTOM.format(url=services.vm, port=port))
+    file = ROOT / "tests/engine/custom/new_form.py"
+    name = f"engine-custom-{port}"
+    try:
+        run("podman", "run", "-d", "--name", name, "--read-only", "--tmpfs", "/tmp", "--memory", "1g",
+            "-v", f"{config}:/config.yaml:ro", "-v", f"{file}:/vmanomaly/src/model/custom.py:ro",
+            image, "/config.yaml")  # fmt: skip
+
+        def log() -> str:
+            return run("podman", "logs", name, check=False)
+
+        until(lambda: services.series('anomaly_score{model_alias="mine"}'), 120, "a custom score is written", log)
+    finally:
+        run("podman", "rm", "-f", name, check=False)

@@ -161,6 +161,16 @@ def test_a_series_that_fails_is_skipped_counted_and_told(tmp_path: Path, caplog:
     assert f"{file}:6: KeyError: 'seven'" in caplog.text
 
 
+def test_trap_2_a_rolling_class_scores_only_points_that_were_not_seen() -> None:
+    bench = Bench(custom("rolling", args={"window": 5}))
+    bench.reader.points["a"] = {T0 + k * M: math.sin(k) for k in range(-30, 6)}
+    bench.unit.fit(T0)
+    for minute in (1, 1, 2, 5):
+        bench.unit.infer(T0 + minute * M)
+    found = [(t - T0) // M for _, t, value in bench.writer.written("anomaly_score") if math.isfinite(value)]
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
