@@ -51,7 +51,7 @@ lock: ## resolve requirements*.lock again
 	@.venv-lock/bin/python -m pip --disable-pip-version-check -qq install uv
 	@$(UV_COMPILE) --extra local --extra ui -o requirements.lock
 	@$(UV_COMPILE) --extra local --extra ui --extra custom -c requirements.lock -o requirements-image.lock
-	@$(UV_COMPILE) --extra local --extra ui --group build --group test --group lint -c requirements.lock -o requirements-dev.lock
+	@$(UV_COMPILE) --extra local --extra ui --extra custom --group build --group test --group lint -c requirements-image.lock -o requirements-dev.lock
 	@rm -r .venv-lock
 
 UV_COMPILE = .venv-lock/bin/uv pip compile -q --upgrade --generate-hashes --no-header --universal --python-version 3.11 pyproject.toml

@@ -42,7 +42,8 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
     - Parameters have the least sum of squared one-step errors, with the errors before the first one found beside
       them, inside the stationary and invertible region; statsmodels' are the most likely ones.
     - A missing value is its own prediction; the band widens until a value comes.
-    - `trend`: "c" without differences, "t" (a drift) with one, "n" otherwise; `seasonal_order` is [P, D, Q, s].
+    - `trend`: "c" is a mean, which differences take away; "t", with one difference, a drift; "n" nothing.
+      `seasonal_order` is [P, D, Q, s].
     - `resample_freq` longer than the query's step fits and predicts means over that time; each point is compared with
       the prediction for its time span from the spans before.
     """
@@ -72,8 +73,8 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
             problems.append(f"args.seasonal_order: {season}, expected four whole numbers [P, D, Q, s], s at least 2")
         elif self.orders().difference.size + self._reach() > _FURTHEST:
             problems.append(f"args.seasonal_order: {season}, expected to reach back at most {_FURTHEST} points")
-        if (args.trend == "c" and n_differences) or (args.trend == "t" and n_differences != 1):
-            problems.append(f"args.trend: {args.trend}, expected c without differences, t with one, or n")
+        if args.trend == "t" and n_differences != 1:
+            problems.append("args.trend: t, expected c or n: a drift needs exactly one difference")
         if self.resample_freq is not None and self.resample_freq <= 0:
             problems.append(f"resample_freq: {self.resample_freq}, expected a time like 5m")
         problems += [f"forecast_at: {o}, expected a time ahead like 1h" for o in self.forecast_at if o <= 0]
@@ -91,7 +92,8 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
             for _ in range(times):
                 difference = np.convolve(difference, factor)
         trend = args.trend or ("n" if d + sd else "c")
-        return Orders(p, q, sp, sq, max(period, 1), int(trend != "n"), difference)
+        has_mean = trend == "t" or (trend == "c" and not d + sd)
+        return Orders(p, q, sp, sq, max(period, 1), int(has_mean), difference)
 
     def _reach(self) -> int:
         """How many values and errors a prediction looks back at."""

@@ -168,7 +168,6 @@ def test_a_drift_is_forecast() -> None:
     ("arguments", "key"),
     [
         ({"order": [1, 0]}, "order"),
-        ({"order": [1, 1, 0], "args": {"trend": "c"}}, "args.trend"),
         ({"order": [1, 0, 0], "args": {"trend": "t"}}, "args.trend"),
         ({"order": [1, 0, 0], "args": {"seasonal_order": [1, 0, 0]}}, "args.seasonal_order"),
         ({"order": [1, 0, 0], "args": {"seasonal_order": [1, 1, 0, 10080]}}, "args.seasonal_order"),
@@ -199,3 +198,9 @@ def test_rows_do_not_depend_on_each_other() -> None:
         fit_arima(y[k : k + 1].copy(), o, *alone)
         for a, b in zip(alone, together, strict=True):
             assert (a[0] == b[k]).all()
+
+
+def test_a_mean_is_nothing_beside_differences_and_loads() -> None:
+    with_mean, without = (Arima(order=[1, 1, 0], args=args) for args in ({"trend": "c"}, {}))
+    assert with_mean.check() == []
+    assert with_mean.orders().has_mean == without.orders().has_mean == 0
