@@ -14,8 +14,8 @@ from engine.config.classes import MODELS, READERS, SCHEDULERS, WRITERS
 from engine.config.describe import effective_yaml
 from engine.config.schema import load_config
 from engine.config.sections import ServiceSettings
-from engine.models.base import Model
 from engine.models.auto import OptimizationParams
+from engine.models.base import Model
 from engine.reader.settings import QuerySettings, ReaderSettings
 from engine.server.settings import PullSettings, PushSettings, ServerSettings
 from engine.settings import UNBOUNDED, Duration
