@@ -39,7 +39,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "holtwinters": {"seasonality": Duration(86_400_000)},
     "isolation_forest_multivariate": {"provide_series": ["anomaly_score", "contribution"]},
-    "std": {"period": 24},
+    "std": {"period": [24, 168]},
     "rolling_quantile": {"quantile": 0.95, "window_steps": 48},
     "arima": {"order": [2, 1, 1]},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,11 +16,13 @@ from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.args import check_args
 from engine.models.base import Model
 from engine.models.civil import laid_out, season_places
+from engine.models.mstl import decompose, known_effects, last_by_phase, learn_errors, stretches
 from engine.models.periods import find_periods, rows_by_period
 from kernels.loess import loess_table
 from kernels.seasonal import seasonal_update
 from kernels.stl import Tables, fit_stl
 
+_LARGEST = 1e150
 Odd = Annotated[int, Meta(ge=3)]
 Degree = Annotated[int, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -82,7 +85,8 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
       and trend of the pass before, as is an hour that the clock skips. Of one that it repeats the second counts.
     - A series with fewer points than two periods is learned point by point, as one that appears between fits. Scores
       count after `min_n_samples_seen` points and two periods.
-    - `period: 1` is a level without a season.
+    - `period: 1` is a level without a season. Several periods are MSTL's decomposition; then the shortest season
+      and the trend learn as with one, the longer seasons take their share of the same error.
     - Without `period` each series has its own, found at each fit; a series without a season, or one that appears
       between fits, has period 1.
     """
@@ -93,33 +97,43 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     default_series: ClassVar[tuple[str, ...]] = Model.provides
     args_type: ClassVar[type[msgspec.Struct] | None] = StlArgs
 
-    period: Count | None = None
+    period: Count | list[Count] | None = None
     z_threshold: Annotated[float, Meta(ge=0)] = 2.5
     min_n_samples_seen: Count = 16
     decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
     @property
+    def periods(self) -> tuple[int, ...]:
+        """The configured ones, shortest first."""
+        given = self.period if isinstance(self.period, list) else [self.period] if self.period else []
+        return tuple(sorted(set(given)))
+
+    @property
     def warm_up(self) -> int:
-        return max(self.min_n_samples_seen, _n_seasonal(self.period or 1))
+        return max(self.min_n_samples_seen, _n_seasonal((self.periods or (1,))[0]))
 
     def check(self) -> list[str]:
         """Problems that single fields cannot show, each as key, value, what was expected."""
-        return check_args(StlArgs, self.args) or _check_lengths(msgspec.convert(self.args, StlArgs), self.period)
+        problems = check_args(StlArgs, self.args)
+        if isinstance(self.period, list) and (len(self.periods) < max(len(self.period), 1) or 1 in self.period[1:]):
+            problems.append(f"period: {self.period}, expected different whole numbers above 1")
+        return problems or _check_lengths(msgspec.convert(self.args, StlArgs), (self.periods or (None,))[-1])
 
     def fresh(self, series: I64, frame: Frame) -> State:
-        return self._fresh(series, self.period or 1)
+        return self._fresh(series, (self.periods or (1,))[0])
 
     def _fresh(self, series: I64, period: int) -> State:
         columns: dict[str, NDArray[Any]] = {name: np.zeros(series.size) for name in ("level", "weight", "m2")}
         columns |= {"seen": np.zeros(series.size, dtype=np.int64), "season": np.full((series.size, period), np.nan)}
         if self.period is None:
             columns["period"] = np.full(series.size, period, dtype=np.int64)
+        columns |= {_longer(k): np.zeros((series.size, n)) for k, n in enumerate(self.periods[1:])}
         return State(series, columns)
 
     def fit_rows(self, frame: Frame) -> State:
         """State of the rows with a value; others are left out."""
-        if self.period is not None:
-            state = self._fit(frame, self.period)
+        if self.periods:
+            state = self._fit(frame, self.periods[0])
         else:
             parts, order = [], []
             for period, rows in rows_by_period(find_periods(frame)):
@@ -137,19 +151,42 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         args = msgspec.convert(self.args, StlArgs)
         state = self._fresh(frame.series, period)
         columns = state.columns
-        values, places = laid_out(frame.values, season_places(frame, period))
-        tables = _tables(period, args, max(places.size, 2 * period))
+        values, places = laid_out(frame.values, season_places(frame, max(period, *self.periods, 1)))
+        if len(self.periods) > 1:
+            values = self._without_longer(values, places, args, columns)
+        tables = smoothers(period, args, max(places.size, 2 * period))
         fit_stl(
             values, places % period, args.options, tables, _gains(args, period), self.decay,
             args.robust, columns["level"], columns["weight"], columns["m2"], columns["seen"], columns["season"],
         )  # fmt: skip
         return state
 
+    def _without_longer(self, values: F64, places: I64, args: StlArgs, columns: Mapping[str, NDArray[Any]]) -> F64:
+        """Values less the effects of all seasons but the shortest, whose last ones become columns."""
+        values = np.where(np.abs(values) <= _LARGEST, values, np.nan)
+        known = [period for period in self.periods if places.size >= 2 * period]
+        effects, _ = decompose(
+            values, known, args.options, lambda k: smoothers(known[k], self._smoothed(k), places.size)
+        )
+        for k, period in enumerate(known[1:]):
+            columns[_longer(k)][:] = last_by_phase(effects[k + 1], places, period)
+            values = values - effects[k + 1]
+        return values
+
+    def _smoothed(self, k: int) -> StlArgs:
+        """The arguments for the k-th of several seasons: MSTL smooths the longer ones over more of their cycles."""
+        given = self.args if "seasonal" in self.args else {**self.args, "seasonal": 11 + 4 * k}
+        return msgspec.convert(given, StlArgs)
+
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         new = {name: column.copy() for name, column in state.columns.items()}
         yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
-        if self.period is not None:
-            self._advance(frame.values, season_places(frame, self.period) % self.period, new, yhat, half, effect)
+        if len(self.periods) > 1:
+            self._advance_all(frame, new, yhat, half, effect)
+        elif self.periods:
+            self._advance(
+                frame.values, season_places(frame, self.periods[0]) % self.periods[0], new, yhat, half, effect
+            )
         else:
             for period, rows in rows_by_period(new["period"]):
                 part = {name: column[rows] for name, column in new.items()}
@@ -175,6 +212,19 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
             new["level"], new["weight"], new["m2"], new["seen"], new["season"], yhat, half, effect,
         )  # fmt: skip
 
+    def _advance_all(self, frame: Frame, new: dict[str, NDArray[Any]], yhat: F64, half: F64, effect: F64) -> None:
+        """As `_advance` with several seasons: the shortest learns what the others leave, these what it leaves."""
+        longer = [new[_longer(k)] for k in range(len(self.periods) - 1)]
+        places = season_places(frame, self.periods[-1])
+        gains = [2.0 / (self._smoothed(k).seasonal + 1) for k in range(1, len(self.periods))]
+        for part in stretches(places, self.periods[1]):
+            at, values = places[part], frame.values[:, part]
+            known = known_effects(longer, at)
+            out = [np.empty(known.shape) for _ in range(3)]
+            self._advance(values - known, at % self.periods[0], new, *out)
+            learn_errors(longer, at, np.where(np.abs(values) <= _LARGEST, values - known - out[0], np.nan), gains)
+            yhat[:, part], half[:, part], effect[:, part] = out[0] + known, out[1], out[2] + known
+
     def _seen(self, state: State) -> I64:
         """Points learned, as the warm-up counts them: a row with a season of its own is warm after two of them."""
         seen: I64 = state.columns["seen"]
@@ -182,6 +232,11 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
             is_cold = seen < np.where(state.columns["period"] > 1, 2 * state.columns["period"], 0)
             seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
         return seen
+
+
+def _longer(k: int) -> str:
+    """Column of the k-th season after the shortest."""
+    return f"season_{k + 1}"
 
 
 def _n_seasonal(period: int) -> int:
@@ -193,8 +248,8 @@ def _gains(args: StlArgs, period: int) -> F64:
     return np.array([2.0 / (args.trend_length(period) + 1), 2.0 / (args.seasonal + 1)])
 
 
-@lru_cache(maxsize=4)
-def _tables(period: int, args: StlArgs, n_steps: int) -> Tables:
+@lru_cache(maxsize=8)
+def smoothers(period: int, args: StlArgs, n_steps: int) -> Tables:
     """Weights of all smoothers of a window."""
     trend, low_pass = args.trend_length(period), args.low_pass_length(period)
     n_cycles = n_steps // period

@@ -66,6 +66,7 @@ if "holtwinters" in CLASSES:
 if "std" in CLASSES:
     robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(robust, id="std, robust"))
+    VARIANTS.append(pytest.param(CLASSES["std"](period=[DAY, 2 * DAY]), id="std, two periods"))  # type: ignore[call-arg]
     VARIANTS.append(pytest.param(CLASSES["std"](), id="std, period found"))
 if "quantile_online" in CLASSES:
     season = {"seasonal_interval": Duration(DAY * STEP_MS), "min_subseason": Duration(6 * STEP_MS)}
