@@ -35,6 +35,7 @@ from kernels.envelope_mv_state import (
 )
 from kernels.envelope_state import Calendar
 from kernels.factors import basis_renew, moments_add, sketch_add
+from kernels.profile import learns, visit
 
 # A standard deviation is at least this share of the smallest change: values may be rounded.
 SIZE_OF_CHANGE = 0.05
@@ -233,26 +234,18 @@ def _learn_quantiles(s: F64, error: float, size: float, reference: float, n: flo
 
 @lean_inline
 def places(calendar: Calendar, t: int, visits: F64, scratch: Scratch) -> int:
-    """Bins of the profile at a row and the rate at which each learns; how many there are.
-
-    On a holiday its component learns alone.
-    """
-    is_special = False
-    for j in range(calendar.left.shape[2]):
-        is_special = is_special or (calendar.is_holiday[j] == 1 and calendar.left[0, t, j] >= 0)
+    """Bins of the profile at a row and the rate at which each learns; how many there are."""
     n = 0
     for j in range(calendar.left.shape[2]):
-        a, b, share = calendar.left[0, t, j], calendar.right[0, t, j], calendar.share[0, t, j]
-        if a < 0 or (is_special and calendar.is_holiday[j] == 0):
+        if not learns(calendar, t, j):
             continue
-        for side in range(2):
-            bin_, weight = (a, 1.0 - share) if side == 0 else (b, share)
-            if weight > 0.0:
-                visits[bin_] += weight
-                rate = max(1.0 / (visits[bin_] + calendar.prior[j]), 1.0 / calendar.rest[j])
-                scratch.bins[n] = bin_
-                scratch.gains[n] = min(rate, 1.0) * weight
-                n += 1
+        a, b, share = calendar.left[0, t, j], calendar.right[0, t, j], calendar.share[0, t, j]
+        if share < 1.0:
+            scratch.bins[n], scratch.gains[n] = a, visit(calendar, j, a, 1.0 - share, visits)
+            n += 1
+        if share > 0.0:
+            scratch.bins[n], scratch.gains[n] = b, visit(calendar, j, b, share, visits)
+            n += 1
     return n
 
 

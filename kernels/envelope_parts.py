@@ -9,6 +9,7 @@ from kernels.envelope_state import (
     ABOVE,
     ALARM,
     BASE,
+    BELOW,
     BRIEF,
     CALM,
     COUNT,
@@ -136,7 +137,7 @@ def largest_residual(s: F64, scales: F64, value: float, season: float, rates: Ra
     largest = 0.0
     for k in range(N_STREAMS):
         error = residual(k, s, value, season, rates)
-        scale = scales[2 * k + (ABOVE if error >= 0.0 else 0)]
+        scale = scales[2 * k + (ABOVE if error >= 0.0 else BELOW)]
         if error != 0.0:
             largest = max(largest, 1e6 if abs(error) >= 1e6 * scale else abs(error) / scale)
     return largest

@@ -20,21 +20,34 @@ def profile_at(calendar: Calendar, ahead: int, t: int, profile: F64, visits: F64
 
 
 @lean_inline
-def profile_learn(calendar: Calendar, t: int, error: float, profile: F64, visits: F64) -> None:
-    """Move the bins of a step by their part of an error.
+def learns(calendar: Calendar, t: int, j: int) -> bool:
+    """Whether a component learns at a step: on a holiday its component alone does."""
+    if calendar.left[0, t, j] < 0:
+        return False
+    if calendar.is_holiday[j] == 1:
+        return True
+    for other in range(calendar.left.shape[2]):
+        if calendar.is_holiday[other] == 1 and calendar.left[0, t, other] >= 0:
+            return False
+    return True
 
-    A bin's rate is that of a mean, later that of an average which forgets. On a holiday its component learns alone.
-    """
-    is_special = False
+
+@lean_inline
+def visit(calendar: Calendar, j: int, place: int, weight: float, visits: F64) -> float:
+    """Count a visit of a bin; the share of an error that it takes: that of a mean, later of one that forgets."""
+    visits[place] += weight
+    rate = max(1.0 / (visits[place] + calendar.prior[j]), 1.0 / calendar.rest[j])
+    return float(min(rate, 1.0) * weight)
+
+
+@lean_inline
+def profile_learn(calendar: Calendar, t: int, error: float, profile: F64, visits: F64) -> None:
+    """Move the bins of a step by their shares of an error."""
     for j in range(calendar.left.shape[2]):
-        is_special = is_special or (calendar.is_holiday[j] == 1 and calendar.left[0, t, j] >= 0)
-    for j in range(calendar.left.shape[2]):
-        a, b, share = calendar.left[0, t, j], calendar.right[0, t, j], calendar.share[0, t, j]
-        if a < 0 or (is_special and calendar.is_holiday[j] == 0):
+        if not learns(calendar, t, j):
             continue
-        for side in range(2):
-            bin_, weight = (a, 1.0 - share) if side == 0 else (b, share)
-            if weight > 0.0:
-                visits[bin_] += weight
-                rate = max(1.0 / (visits[bin_] + calendar.prior[j]), 1.0 / calendar.rest[j])
-                profile[bin_] += min(rate, 1.0) * weight * error
+        a, b, share = calendar.left[0, t, j], calendar.right[0, t, j], calendar.share[0, t, j]
+        if share < 1.0:
+            profile[a] += visit(calendar, j, a, 1.0 - share, visits) * error
+        if share > 0.0:
+            profile[b] += visit(calendar, j, b, share, visits) * error
