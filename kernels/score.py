@@ -74,10 +74,10 @@ def score_band(
             if learned < warm_up:
                 score = 0.0
             else:
-                score = band_ratio(x, center, low, high)
+                score = _ratio(x, center, low, high)
                 if unusual.shape[0] > 0:
                     score = _ranked(score, unusual[i, t])
-                if not is_deviation(x, center, direction, min_dev, min_rel_dev, data_range):
+                if not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
                     score = 0.0
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)
@@ -86,7 +86,7 @@ def score_band(
 
 
 @kernel
-def band_ratio(x: float, center: float, low: float, high: float) -> float:
+def _ratio(x: float, center: float, low: float, high: float) -> float:
     """Distance from the centre in half-widths of the side that x is on; NaN without a bound there."""
     width = _SMALLER * high - _SMALLER * center if x >= center else _SMALLER * center - _SMALLER * low
     floor = _SMALLER * max(1e-9 * abs(center), 1e-12)
@@ -107,7 +107,7 @@ def _ranked(ratio: float, unusual: float) -> float:
 
 
 @kernel
-def is_deviation(x: float, center: float, direction: int, min_dev: F64, min_rel_dev: F64, data_range: F64) -> bool:
+def _counts(x: float, center: float, direction: int, min_dev: F64, min_rel_dev: F64, data_range: F64) -> bool:
     """Whether a deviation passes the policies: direction, both filters, and an expectation inside the range."""
     side = 1 if x > center else 0
     if (direction > 0 and x <= center) or (direction < 0 and x >= center):
