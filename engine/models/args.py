@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,8 +16,19 @@ class CustomFile(Settings, frozen=True, kw_only=True):
     path: str = ""
 
 
-def check_args(kind: type[msgspec.Struct], args: Mapping[str, Any]) -> list[str]:
-    """Problems of `args`, each as key, value, what was expected; none means that they convert to `kind`."""
+def _in_words(name: str, message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def check_args(
+    kind: type[msgspec.Struct], args: Mapping[str, Any], in_words: Callable[[str, str], str] = _in_words
+) -> list[str]:
+    """Problems of `args`, each as key, value, what was expected; none means that they convert to `kind`.
+
+    Parameters
+    ----------
+    in_words : from an argument's name and msgspec's message to what is told.
+    """
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     problems = []
     for name, value in args.items():
@@ -27,6 +38,5 @@ def check_args(kind: type[msgspec.Struct], args: Mapping[str, Any]) -> list[str]
         try:
             msgspec.convert(value, types[name])
         except msgspec.ValidationError as err:
-            message = str(err)
-            problems.append(f"args.{name}: {value!r}, {message[:1].lower()}{message[1:]}")
+            problems.append(f"args.{name}: {value!r}, {in_words(name, str(err))}")
     return problems

@@ -13,7 +13,7 @@ from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
 from engine.models.civil import DAY_MS
-from engine.models.prophet_args import ProphetArgs, check_args, parse_args
+from engine.models.prophet_args import ProphetArgs, check_prophet_args, parse_args
 from engine.models.prophet_check import Compression, check_model
 from engine.models.prophet_compress import compress
 from engine.models.prophet_design import (
@@ -78,7 +78,7 @@ class Prophet(Model, frozen=True, kw_only=True, tag_field="class", tag="prophet"
 
     def check(self) -> list[str]:
         """Problems that single fields cannot show, each as key, value, what was expected."""
-        return check_args(self.args) + check_model(
+        return check_prophet_args(self.args) + check_model(
             self.args, self.seasonalities, self.tz_seasonalities, self.provide_series, self.forecast_at
         )
 

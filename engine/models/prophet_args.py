@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.models.args import check_args
 from engine.models.civil import DAY_MS, find_country
 
 Mode = Literal["additive", "multiplicative"]
@@ -96,19 +97,9 @@ def parse_args(args: Mapping[str, Any]) -> ProphetArgs:
     return msgspec.convert(args, ProphetArgs)
 
 
-def check_args(args: Mapping[str, Any]) -> list[str]:
+def check_prophet_args(args: Mapping[str, Any]) -> list[str]:
     """All problems, each as ``args.name: value, what was expected``."""
-    types = {field.name: field.type for field in msgspec.structs.fields(ProphetArgs)}
-    problems = []
-    for name, value in args.items():
-        if name not in types:
-            problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
-            continue
-        try:
-            msgspec.convert(value, types[name])
-        except msgspec.ValidationError as err:
-            problems.append(f"args.{name}: {value!r}, {_in_words(name, str(err))}")
-    return problems or _check_together(parse_args(args))
+    return check_args(ProphetArgs, args, _in_words) or _check_together(parse_args(args))
 
 
 def _in_words(name: str, message: str) -> str:
