@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,9 @@ def main() -> None:
     past = Frame(np.arange(n_series), times[:-1], np.ascontiguousarray(values[:, :-1]), STEP_MS)
     tick = Frame(np.arange(n_series), times[-1:], np.ascontiguousarray(values[:, -1:]), STEP_MS)
     pool = Pool(1)
-    for features in ([], ["hod"], ["hod", "dow"]):
-        model = IsolationForest(contamination=Contamination(0.01), seasonal_features=features)  # type: ignore[arg-type]
+    kinds: list[list[Any]] = [[], ["hod"], ["hod", "dow"]]
+    for features in kinds:
+        model = IsolationForest(contamination=Contamination(0.01), seasonal_features=features)
         warm = fit(model, [past.rows(0, 2)], pool)
         infer(model, warm, tick.rows(0, 2), pool)
         started = time.perf_counter()

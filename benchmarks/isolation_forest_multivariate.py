@@ -50,8 +50,8 @@ def main() -> None:
         state = fit(plain, [past], pool)
         cells = [
             1e3 * seconds(lambda: fit(plain, [past], pool), 2),  # noqa: B023 - called at once
-            1e6 * seconds(lambda: infer(plain, state, now, pool), 7),  # noqa: B023
-            1e6 * seconds(lambda: infer(asked, state, now, pool), 7),  # noqa: B023
+            1e6 * seconds(lambda: infer(plain, state, now, pool), 7),  # noqa: B023 - called at once
+            1e6 * seconds(lambda: infer(asked, state, now, pool), 7),  # noqa: B023 - called at once
             state.size_bytes,
         ]
         print("{:8}  {:13.1f}  {:14.1f}  {:18.1f}  {:18.0f}".format(n_channels, *(cell / n_groups for cell in cells)))

@@ -83,6 +83,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     """
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
+    # To the type checker a descriptor is not the value that it gives.
     is_online: ClassVar[bool] = _OfTuned("is_online")  # type: ignore[assignment]
     forecasts: ClassVar[bool] = _OfTuned("forecasts")  # type: ignore[assignment]
     provides: ClassVar[tuple[str, ...]] = _OfTuned("provides")  # type: ignore[assignment]
