@@ -69,7 +69,7 @@ def rhythm(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A made daily and weekly rhythm with a wandering level and noise."""
     day = np.sin(2 * np.pi * (t + rng.random())) + 0.4 * np.cos(4 * np.pi * (t + rng.random()))
     week = 0.5 * np.cos(2 * np.pi * (t + 7 * rng.random()) / 7)
-    return 3 * day + 2 * week + 0.02 * np.cumsum(rng.normal(size=t.size)) + 0.8 * rng.normal(size=t.size)
+    return 3 * day + 2 * week + 0.05 * np.cumsum(rng.normal(size=t.size)) + 0.8 * rng.normal(size=t.size)
 
 
 def synthetic(seed: int = 7) -> Iterator[Case]:
@@ -89,7 +89,7 @@ def synthetic(seed: int = 7) -> Iterator[Case]:
         yield Case("gaps", y, five, {"interval_width": 0.98})
     for level in (0.0, 1.0, -3.5, 1e12, 1e-7, 42.0):
         yield Case("constant", np.full(t.size, level), five, {"interval_width": 0.98})
-    for n in (40, 90, 150, 300, 600, 1200):
+    for n in (30, 60, 150, 300, 600, 1200):
         yield Case("short", 50 + rhythm(t[:n], rng), five, {"interval_width": 0.98})
     for _ in range(6):
         args = {"daily_seasonality": 8, "weekly_seasonality": True, "interval_width": 0.9}
