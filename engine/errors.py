@@ -5,6 +5,7 @@ EngineError
   ReadError      a query that could not be answered; carries the response code for metrics
   WriteError     a body that could not be delivered; the same
   ModelError     a fit or inference that its data or arguments make impossible
+  StateError     state on disk that cannot be written or read back
   StartError     something that the service needs at start is not there; the process exits 1
   InputError     a file that a command was given cannot be used; the process exits 1
 """
@@ -50,6 +51,10 @@ class WriteError(EngineError):
 
 class ModelError(EngineError):
     """A fit or inference that cannot be done with this data or these arguments."""
+
+
+class StateError(EngineError):
+    """State that cannot be written, or a file that is not state as it was written."""
 
 
 class StartError(EngineError):
