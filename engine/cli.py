@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +147,8 @@ def cli() -> None:
               type=click.Choice(_LEVELS, case_sensitive=False), help="Least level of log lines.")  # fmt: skip
 @click.option("--outputSpec", "output_spec", type=click.Path(path_type=Path),
               help="Write the effective configuration to this file, credentials masked.")  # fmt: skip
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Keep fitted state here. Not available yet.")
+@click.option("--state-dir", type=click.Path(path_type=Path),
+              help="Keep fitted state in this folder and go on from it at the next start.")  # fmt: skip
 @click.option("--watch", is_flag=True, help="Reload changed configuration. Not available yet: warns and runs.")
 @click.option("--configCheckInterval", "check_interval", default="30s", show_default=True,
               help="How often --watch looks for changes.")  # fmt: skip
@@ -277,10 +277,7 @@ def _check_interval(text: str) -> None:
 def _load(paths: Sequence[Path], *, strict: bool, state_dir: Path | None) -> Config:
     from engine.config.schema import load_config
 
-    config = load_config(paths, os.environ, strict=strict)
-    if state_dir is None:
-        return config
-    return replace(config, unavailable=(*config.unavailable, "--state-dir: state on disk is not available yet"))
+    return load_config(paths, os.environ, strict=strict, state_dir=state_dir)
 
 
 def _write_spec(config: Config, path: Path) -> None:

@@ -34,10 +34,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Grid times start, start + step, …, end: Unix milliseconds, both ends inside, multiples of the step.
-
-    An end before the start is an empty window.
-    """
+    """Grid times start, start + step, …, end, none if that is before: Unix milliseconds, multiples of the step."""
 
     start_ms: int
     end_ms: int
@@ -65,7 +62,6 @@ def align_down(time_ms: int, step_ms: int) -> int:
 
 class SeriesTable:
     """The label sets of one query, numbered in the order they first appear; append-only, safe for threads.
-
     A label set's identity is its canonical text: compact JSON with sorted keys, as bytes.
     """
 
@@ -81,14 +77,17 @@ class SeriesTable:
         """The number of this label set, a new one for a new set."""
         text = msgspec.json.encode(labels, order="sorted")
         with self._lock:
-            number = self._ids.setdefault(text, len(self._texts))
-            if number == len(self._texts):
+            if (number := self._ids.setdefault(text, len(self._texts))) == len(self._texts):
                 self._texts.append(text)
-            return number
+        return number
 
     def text(self, series: int) -> bytes:
         """Canonical text of a label set."""
         return self._texts[series]
+
+    def numbers(self, texts: Sequence[bytes]) -> I64:
+        """(N,) numbers of canonical texts."""
+        return np.array([self.intern(msgspec.json.decode(t, type=dict[str, str])) for t in texts], dtype=np.int64)
 
     def labels(self, series: int) -> dict[str, str]:
         """A label set as a mapping."""
@@ -337,7 +336,8 @@ class Batch:
     """An output on its way to the writer, with all that its label prefixes are made of.
 
     `model_alias`, `scheduler_alias` and `preset` are empty for the oldest configs, which write none of them.
-    `query_key` is the `for` label, `table` turns the output's series numbers into labels.
+    `query_key` is the `for` label, `table` turns the output's series numbers into labels. `metric_labels` always name
+    the scheduler and preset.
     """
 
     output: Output
@@ -346,5 +346,4 @@ class Batch:
     model_alias: str
     scheduler_alias: str
     preset: str
-    # Metrics always name the scheduler and preset, also where the written labels do not.
     metric_labels: Mapping[str, str] = field(default_factory=dict)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import score
 from engine.errors import ModelError
@@ -48,6 +50,10 @@ class SeenTimes:
         times = self._times  # a fit that ends may replace it
         newest = int(times.max(initial=NEVER))
         return None if newest == NEVER else int(times[times >= newest - lag_ms].min())
+
+    def known(self) -> I64:
+        """Series that were seen, in order."""
+        return np.flatnonzero(self._times != NEVER)
 
     def copy(self) -> SeenTimes:
         """These times as they are now."""
@@ -94,7 +100,9 @@ class Group:
         self._writes_aliases = writes_aliases
         self._lock = threading.Lock()
         self._meanwhile: list[Frame] | None = None
-        self._fitted_to_ms = NEVER
+        self.fitted_to_ms = NEVER
+        self.keeps_consumed = False
+        self._consumed: list[Frame] = []
         metrics.models_active.labels(**self.names).set(0)
 
     def begin_fit(self) -> SeenTimes:
@@ -126,8 +134,37 @@ class Group:
             if self.state is None:
                 self.seen.raise_to(state.series, learned_to_ms)
             self.state = state
-            self._fitted_to_ms = learned_to_ms
+            self.fitted_to_ms = learned_to_ms
             self._metrics.models_active.labels(**self.names).set(state.n_models)
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[list[Frame]]:
+        """Nothing changes in here; gives the frames that were consumed since the last time, if they are kept."""
+        with self._lock:
+            consumed, self._consumed = self._consumed, []
+            yield consumed
+
+    def is_fitted(self, state: State) -> NDArray[np.bool_]:
+        """(S,) rows that the last fit made; others began since."""
+        return np.ones(state.series.size, dtype=np.bool_)
+
+    def restore(self, state: State, is_fitted: NDArray[np.bool_], seen: I64, times_ms: I64, fitted_to_ms: int) -> None:
+        """Serve a state as it was in another process, with what it had seen."""
+        with self._lock:
+            self.state = state
+            self.fitted_to_ms = fitted_to_ms
+            self.seen.raise_to(seen, times_ms)
+            self._metrics.models_active.labels(**self.names).set(state.n_models)
+
+    def replay(self, frame: Frame, table: SeriesTable) -> None:
+        """Consume a frame as `infer` did in another process."""
+        with self._lock, contextlib.suppress(ModelError):  # it failed then, too
+            self._advance(self.arrange(frame), table)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self.state, self.seen, self.fitted_to_ms = None, SeenTimes(), NEVER
 
     def arrange(self, frame: Frame) -> Frame:
         """The frame as the model wants its rows."""
@@ -151,13 +188,9 @@ class Group:
                 log.debug("Skipping run for stage infer: %s", "no unseen data" if self.state else "no model yet")
                 return []
             started = time.perf_counter()
-            try:
-                state, aligned, frame = self._align(self.state, frame)
-                batches = self._run(state, aligned, frame, table)
-            except Exception as err:  # whatever one model does, the others go on
-                raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {reason(err)}") from err
-            finally:
-                self._mark_seen(frame)
+            if self.keeps_consumed:
+                self._consumed.append(frame)
+            frame, batches = self._advance(frame, table)
             columns = [column for batch in batches for column in batch.output.columns.values()]
             produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in columns)
             if produced == 0:
@@ -169,6 +202,17 @@ class Group:
             self._metrics.produced.labels(**labels).inc(produced)
         return batches
 
+    def _advance(self, frame: Frame, table: SeriesTable) -> tuple[Frame, list[Batch]]:
+        """What counts as seen of a frame, and its scores; the state goes on."""
+        assert self.state is not None
+        try:
+            state, aligned, frame = self._align(self.state, frame)
+            return frame, self._run(state, aligned, frame, table)
+        except Exception as err:  # whatever one model does, the others go on
+            raise ModelError(f"model {self.names['model_alias']!r} on {self.query.alias!r}: {reason(err)}") from err
+        finally:
+            self._mark_seen(frame)
+
     def _align(self, state: State, frame: Frame) -> tuple[State, Frame, Frame]:
         """State and frame with the same rows, and the frame with what counts as seen after this run."""
         unknown = np.setdiff1d(frame.series, state.series, assume_unique=True)
@@ -179,7 +223,7 @@ class Group:
     def _run(self, state: State, aligned: Frame, frame: Frame, table: SeriesTable) -> list[Batch]:
         """Predict, score, and keep the new state."""
         columns, new = self._predict(state, aligned)
-        is_learned = aligned.timestamps_ms <= self._fitted_to_ms
+        is_learned = aligned.timestamps_ms <= self.fitted_to_ms
         if self.model.is_online and is_learned.any():
             # The fit had these points before they could be scored: they are not learned twice.
             values = np.where(is_learned, np.nan, aligned.values)

@@ -95,6 +95,10 @@ class Metrics:
             _STAGE,
         )
 
+        self.state_seconds = histogram("vmanomaly_state_commit_seconds", "Time to commit state to disk", _MODEL)
+        self.state_errors = counter("vmanomaly_state_commit_errors", "Commits of state that failed", _MODEL)
+        self.state_bytes = gauge("vmanomaly_state_size_bytes", "Fitted state on disk", _MODEL)
+
         self.write_seconds = histogram("vmanomaly_writer_request_duration_seconds", "Time of each write", _IO)
         self.writes = counter("vmanomaly_writer_responses", "Answers by code, errors too", (*_IO, "code"))
         self.sent_bytes = counter("vmanomaly_writer_sent_bytes", "Bytes delivered", _IO)

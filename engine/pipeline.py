@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from engine.errors import ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
-from engine.frame import Frame, Query, Samples, Window, align_down, pack
+from engine.frame import Frame, Query, Samples, SeriesTable, Window, align_down, pack
 from engine.group import NEVER, Group
 from engine.metrics import Metrics
 from engine.pool import Pool
 from engine.reader.base import Reader
+from engine.saving import Saver
 from engine.writer.base import Writer
 
 log = logging.getLogger("scheduler")
@@ -47,12 +49,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """How a fit went: some models, all models; `n_points` of the fullest series, of `n_steps` in the window."""
+    """How a fit went: some models, all models; `n_points` of the fullest series, of `n_steps` in the window.
+
+    `oldest_ms` is the data time of the oldest fit that any model serves, None where all are of now.
+    """
 
     is_fitted: bool
     is_complete: bool = False
     n_points: int = 0
     n_steps: int = 0
+    oldest_ms: int | None = None
 
 
 class Unit:
@@ -72,9 +78,14 @@ class Unit:
         pool: Pool,
         metrics: Metrics,
         is_stopping: Callable[[], bool] = lambda: False,
+        savers: Mapping[Group, Saver] | None = None,
     ) -> None:
         self.query = query
         self.groups = tuple(groups)
+        self._savers = savers or {}
+        # What was scored is handed to the writer before state that has consumed it is committed.
+        self._commits = threading.Lock()
+        self._fitted_at_ms: dict[Group, int] = {}
         self._scheduler_alias = scheduler_alias
         self.limits = limits
         self._reader = reader
@@ -84,8 +95,19 @@ class Unit:
         self._is_stopping = is_stopping
         self._inferred_to_ms: int | None = None
 
+    def restore(self) -> int | None:
+        """Give groups their state from disk; data time of the oldest fit, None unless all groups have one."""
+        table = self._reader.table(self.query)
+        for group, saver in self._savers.items():
+            facts = saver.restore(table)
+            if facts is not None:
+                self._fitted_at_ms[group] = facts["at_ms"]
+        return min(self._fitted_at_ms.values()) if len(self._fitted_at_ms) == len(self.groups) else None
+
     def fit(self, at_ms: int) -> FitResult:
         """Fit all models on the window that ends at `at_ms`; the old states serve until the new ones are ready.
+
+        Where some models have a restored state, the first fit is that of the others alone.
 
         Raises
         ------
@@ -94,14 +116,15 @@ class Unit:
         step_ms = self.query.step_ms
         start_ms = -align_down(-(at_ms - self.limits.fit_window_ms), step_ms)
         window = Window(start_ms, at_ms, step_ms)
+        groups = [group for group in self.groups if group not in self._fitted_at_ms] or self.groups
         try:
-            return self._fit(window)
+            return self._fit(window, groups)
         finally:
-            for group in self.groups:
+            for group in groups:
                 group.end_fit()
 
-    def _fit(self, window: Window) -> FitResult:
-        fits = [GroupFit(g, window, self.limits.infer_every_ms, self._pool, self._metrics) for g in self.groups]
+    def _fit(self, window: Window, groups: Sequence[Group]) -> FitResult:
+        fits = [GroupFit(g, window, self.limits.infer_every_ms, self._pool, self._metrics) for g in groups]
         by_rows = [f for f in fits if f.model.fit_by == "rows"]
         budget = self.limits.memory_budget_bytes, self.limits.data_folder
         store = WindowStore(window, self.query.tz, *budget) if by_rows else None
@@ -127,8 +150,17 @@ class Unit:
                     each.make_up(frame)
         self._leave_if_stopping()
         n_valid = int(tally.counts[is_recent].sum())
-        done = [each.hand_over(n_valid, keep.size * window.n_steps) for each in fits]
-        return FitResult(any(done), all(done), int(tally.counts[is_recent].max()), window.n_steps)
+        done = [self._hand_over(each, window, n_valid, keep.size * window.n_steps) for each in fits]
+        n_points = int(tally.counts[is_recent].max())
+        return FitResult(any(done), all(done), n_points, window.n_steps, min(self._fitted_at_ms.values()))
+
+    def _hand_over(self, fit: GroupFit, window: Window, n_valid: int, n_points: int) -> bool:
+        with self._commits:
+            is_fitted = fit.hand_over(n_valid, n_points)
+            self._fitted_at_ms[fit.group] = window.end_ms
+            if is_fitted and fit.group in self._savers:
+                self._savers[fit.group].save({"at_ms": window.end_ms})
+        return is_fitted
 
     def _gather(self, window: Window) -> Iterator[Frame]:
         reported = time.monotonic()
@@ -166,18 +198,7 @@ class Unit:
             finite = np.isfinite(frame.values)
             n_points += int(np.count_nonzero(finite))
             n_new += int(finite[:, frame.timestamps_ms > newest_ms].sum(axis=1).max())
-            for group in self.groups:
-                try:
-                    batches = group.infer(frame, table)
-                except ModelError as err:
-                    self._leave_if_stopping()
-                    idle.discard(group)
-                    log.error("[Scheduler %s] Error during stage infer: %s", self._scheduler_alias, err)
-                    self._metrics.run_errors.labels(stage="infer", **group.names).inc()
-                    continue
-                for batch in batches:
-                    idle.discard(group)
-                    self._writer.submit(batch)
+            idle -= {group for group in self.groups if self._infer(group, frame, table)}
         if at_ms == self._inferred_to_ms:
             return n_new  # a tick within a step looks for late series: to find none is no skip
         if len(idle) == len(self.groups):
@@ -189,6 +210,24 @@ class Unit:
             self._inferred_to_ms = at_ms
             self._report_missed(newest_ms, window.start_ms)
         return n_new
+
+    def _infer(self, group: Group, frame: Frame, table: SeriesTable) -> bool:
+        """Score, write and commit a frame; false where there was nothing to do."""
+        with self._commits:
+            is_done = True
+            try:
+                batches = group.infer(frame, table)
+                is_done = bool(batches)
+            except ModelError as err:
+                self._leave_if_stopping()
+                log.error("[Scheduler %s] Error during stage infer: %s", self._scheduler_alias, err)
+                self._metrics.run_errors.labels(stage="infer", **group.names).inc()
+                batches = []
+            for batch in batches:
+                self._writer.submit(batch)
+            if group in self._savers:
+                self._savers[group].commit()
+        return is_done
 
     def _leave_if_stopping(self) -> None:
         """What a stop cuts short is no failure of a model."""

@@ -19,7 +19,7 @@ from engine.channels.reader import ChannelReader
 from engine.channels.table import ChannelTable
 from engine.config.schema import Config
 from engine.errors import StartError
-from engine.frame import Query
+from engine.frame import Query, align_down
 from engine.group import Group
 from engine.memory import cpu_capacity, memory_capacity
 from engine.metrics import Metrics
@@ -27,6 +27,7 @@ from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.reader.base import Reader
 from engine.reader.settings import LocalReaderSettings, ReaderSettings, VmReaderSettings
+from engine.saving import Saver
 from engine.scheduler.periodic import PeriodicScheduler, Task, now_ms
 from engine.scheduler.plan import Pace, Schedule
 from engine.scheduler.settings import PeriodicSettings
@@ -34,6 +35,7 @@ from engine.scheduler.start import at_once_ms, start_from_ms
 from engine.score import resolve
 from engine.server.app import Server, create_app
 from engine.server.push import Pusher
+from engine.state.store import StateStore, clear, fingerprint
 from engine.writer.base import Writer
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
@@ -41,6 +43,9 @@ log = logging.getLogger("service")
 
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
 _OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
+
+# Which queries and schedulers a model is attached to is no part of what it is.
+_ATTACHED = ("queries", "schedulers")
 
 # A stop is over within eight seconds, also where all parts hang: each part's time, and that of all together.
 _JOBS_S, _WRITES_S, _SERVER_S, _STOP_S = 3.0, 2.5, 1.0, 7.0
@@ -108,6 +113,7 @@ def make_tasks(
     pool: Pool,
     metrics: Metrics,
     is_stopping: Callable[[], bool] = lambda: False,
+    store: StateStore | None = None,
 ) -> list[Task]:
     """The units of one scheduler: one for each query, or set of queries of a multivariate model, that it needs."""
     settings = config.schedulers[alias]
@@ -133,9 +139,13 @@ def make_tasks(
     tasks = []
     for index, feed in enumerate(feeds.values()):
         query = feed.query
-        unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping)
+        savers = {} if store is None else {g: _make_saver(config, g, feed, store, metrics) for g in feed.groups}
+        unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping, savers)
         delay_ms = settings.infer_every * index // len(feeds) if settings.scatter_infer_jobs else 0
-        tasks.append(Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms)))
+        task = Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms))
+        task.progress.fit_at_ms = unit.restore()
+        task.progress.is_fitted = any(group.state is not None for group in feed.groups)
+        tasks.append(task)
     return tasks
 
 
@@ -178,11 +188,25 @@ def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool:
     return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
 
 
+def _make_saver(config: Config, group: Group, feed: _Feed, store: StateStore, metrics: Metrics) -> Saver:
+    """What keeps a group's state; it is used again while nothing changes that state is made of."""
+    alias = group.names["scheduler_alias"]
+    own = {name: getattr(group.model, name) for name in group.model.__struct_fields__ if name not in _ATTACHED}
+    parts = [__version__, type(group.model).__name__, own, config.schedulers[alias], feed.queries,
+             getattr(config.reader, "extra_filters", None)]  # fmt: skip
+    names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
+    table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
+    return Saver(group, table, store.keeper(names, fingerprint(parts)), metrics)
+
+
 def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:
-    """The schedule of a scheduler that starts now."""
+    """The schedule of a scheduler that starts now, or goes on: the oldest fit that was restored gives the grid."""
     fit_every_ms = settings.fit_every or settings.infer_every
+    fitted = [t.progress.fit_at_ms - t.pace.offset_ms for t in tasks if t.progress.fit_at_ms is not None]
     if settings.start_from:
         start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
+    elif fitted:
+        start_ms = align_down(min(*fitted, now), settings.infer_every)
     else:
         start_ms = at_once_ms((task.pace for task in tasks), settings.infer_every, now)
     return Schedule(settings.fit_window, fit_every_ms, settings.infer_every, start_ms)
@@ -230,7 +254,8 @@ class Service:
         self._writer = make_writer(config, self.metrics)
         n_queries = len({group.query_alias for group in config.groups})
         workers = config.reader.workers or max(1, min(n_queries, 2 * int(cpu_capacity())))
-        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set)
+        self._store = self._open_state()
+        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set, self._store)
         for alias, settings in config.schedulers.items():
             if not isinstance(settings, PeriodicSettings):
                 continue
@@ -239,9 +264,22 @@ class Service:
             after_job = self._pusher.notify if self._pusher else lambda: None
             made = PeriodicScheduler(alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job)
             self._schedulers.append(made)
+        if self._store is not None and (n_removed := self._store.remove_unused()):
+            log.info("State of %d groups that are configured no more was removed", n_removed)
         for scheduler in self._schedulers:
             scheduler.start()
         log.info("Active schedulers: %s", ", ".join(s.alias for s in self._schedulers) or "none")
+
+    def _open_state(self) -> StateStore | None:
+        """The state folder; where state is not to be kept there is none left of it."""
+        folder = self._config.state_dir
+        if folder is None:
+            return None
+        if self._config.settings.restore_state:
+            return StateStore(folder)
+        if clear(folder):
+            log.info("settings.restore_state is off: state in %s was removed", folder)
+        return None
 
     def stop(self) -> bool:
         """Stop within eight seconds; true when nothing was cut short."""
@@ -262,6 +300,8 @@ class Service:
         for server in self._servers:
             server.stop(left(_SERVER_S))
         self.pool.close()
+        if self._store is not None and clean:
+            self._store.close()
         return clean
 
 

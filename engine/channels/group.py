@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.channels.grouping import Grouping, GroupLabels
 from engine.channels.joint import score_groups
@@ -78,6 +79,14 @@ class ChannelGroup(Group):
     def adopt(self, state: State, learned_to_ms: int) -> None:
         self._fitted = groups_of(state)
         super().adopt(state, learned_to_ms)
+
+    def is_fitted(self, state: State) -> NDArray[np.bool_]:
+        return np.isin(groups_of(state), self._fitted)
+
+    def restore(self, state: State, is_fitted: NDArray[np.bool_], seen: I64, times_ms: I64, fitted_to_ms: int) -> None:
+        state = replace(state, groups=self._grouping.groups(state.series))
+        self._fitted = np.unique(groups_of(state)[is_fitted])
+        super().restore(state, is_fitted, seen, times_ms, fitted_to_ms)
 
     def _align(self, state: State, frame: Frame) -> tuple[State, Frame, Frame]:
         fresh = self.model.fresh if self.model.is_online else None

@@ -70,7 +70,7 @@ class Grouping:
                 labels = self._channels.labels(channel)
                 values = tuple(labels.get(name, "") for name in self._names)
                 self._numbers.setdefault(values, len(self._numbers))
-                self._keys.append((values, *self._channels.text(channel)))
+                self._keys.append((values, *self._channels.key(channel)))
             rank = np.empty(len(self._keys), dtype=np.int64)
             rank[sorted(range(len(self._keys)), key=self._keys.__getitem__)] = np.arange(rank.size)
             self._group_of = np.array([self._numbers[key[0]] for key in self._keys], dtype=np.int64)

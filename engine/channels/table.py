@@ -50,12 +50,26 @@ class ChannelTable:
         """A channel's label set, without the name of its query."""
         return self.tables[int(self.query_of[channel])].labels(int(self.series_of[channel]))
 
-    def text(self, channel: int) -> tuple[int, bytes]:
+    def key(self, channel: int) -> tuple[int, bytes]:
         """What a channel is, as a key to sort by: its query and its canonical label text."""
         query = int(self.query_of[channel])
         return query, self.tables[query].text(int(self.series_of[channel]))
 
+    def text(self, channel: int) -> bytes:
+        """What a channel is, as text: its query's place, a space, labels."""
+        return b"%d %b" % self.key(channel)
+
+    def numbers(self, texts: Sequence[bytes]) -> I64:
+        """(N,) channels by their texts."""
+        found = np.empty(len(texts), dtype=np.int64)
+        parts = [text.partition(b" ") for text in texts]
+        query_of = np.array([int(query) for query, _, _ in parts], dtype=np.int64)
+        for query, table in enumerate(self.tables):
+            rows = np.flatnonzero(query_of == query)
+            found[rows] = self.number(query, table.numbers([parts[row][2] for row in rows.tolist()]))
+        return found
+
     def name(self, channel: int) -> str:
         """A channel for log lines."""
-        query, text = self.text(channel)
+        query, text = self.key(channel)
         return f"{self.queries[query].alias}{text.decode()}"

@@ -33,17 +33,21 @@ from engine.writer.settings import NoopWriterSettings
 
 __all__ = ["Config", "Group", "load_config"]
 
+_STATE_VARIABLE = "VMANOMALY_MODEL_DUMPS_DIR"
 _SECTIONS = ("schedulers", "models", "reader", "writer", "monitoring", "settings", "server", "preset", "custom")
 _ARGS_HINT = "; arguments of the inner library stand under `args`"
 
 
-def load_config(paths: Sequence[Path], environ: Mapping[str, str], *, strict: bool = False) -> Config:
+def load_config(
+    paths: Sequence[Path], environ: Mapping[str, str], *, strict: bool = False, state_dir: Path | None = None
+) -> Config:
     """The configuration that files and folders say together.
 
     Parameters
     ----------
     environ : for %{NAME} placeholders and for the variables that the service itself reads.
     strict : unknown keys are problems.
+    state_dir : of the command line; it turns `settings.restore_state` on.
 
     Raises
     ------
@@ -62,6 +66,7 @@ def load_config(paths: Sequence[Path], environ: Mapping[str, str], *, strict: bo
     groups, queries = _connect(parts, raw, report, is_oldest_style=is_oldest_style)
     check_parts(parts, report)
     check_groups(parts, groups, queries, report)
+    state_dir, parts = _state(parts, environ, state_dir, report)
     warn_of_no_effect(raw, report)
     n_shards = shards(environ, report)
     if report.problems:
@@ -80,10 +85,27 @@ def load_config(paths: Sequence[Path], environ: Mapping[str, str], *, strict: bo
         monitoring=parts.monitoring,
         preset=preset,
         is_oldest_style=is_oldest_style,
+        state_dir=state_dir,
         warnings=report.warnings,
         unavailable=missing_parts(parts, preset, n_shards),
         source=raw,
     )
+
+
+def _state(
+    parts: Parts, environ: Mapping[str, str], state_dir: Path | None, report: Report
+) -> tuple[Path | None, Parts]:
+    """Where state is kept, and the sections with what the command line says of it."""
+    variable = environ.get(_STATE_VARIABLE)
+    if state_dir is not None:
+        return state_dir.absolute(), replace(
+            parts, settings=msgspec.structs.replace(parts.settings, restore_state=True)
+        )
+    if variable:
+        return Path(variable).absolute(), parts
+    if parts.settings.restore_state:
+        report.bad("settings.restore_state", True, f"expected {_STATE_VARIABLE} or --state-dir to say where")
+    return None, parts
 
 
 def _attached(parts: Parts, groups: tuple[Group, ...]) -> Parts:

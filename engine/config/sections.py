@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from msgspec import Meta
@@ -141,6 +142,8 @@ class Config:
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     preset: str = "default"
     is_oldest_style: bool = False
+    # Where state is kept, or was kept if `settings.restore_state` is off now.
+    state_dir: Path | None = None
     warnings: tuple[str, ...] = ()
     unavailable: tuple[str, ...] = ()
     # The merged source, for credentials to be recognised by.

@@ -84,7 +84,7 @@ def _fit(task: Task, job: Job) -> None:
     result = task.unit.fit(job.at_ms)
     if result.is_fitted:
         task.progress.is_fitted = True
-        task.progress.fit_at_ms = job.at_ms
+        task.progress.fit_at_ms = job.at_ms if result.oldest_ms is None else result.oldest_ms
         task.n_fitted, task.n_new = result.n_points, 0
         task.is_thin = not result.is_complete or result.n_points < _THIN * result.n_steps
         task.progress.wants_refit = False

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -161,9 +162,11 @@ def test_watch_warns_and_runs(config, served, capsys):
     assert " - WARNING - --watch is not available yet" in capsys.readouterr().err
 
 
-def test_state_dir_is_a_part_that_is_not_there_yet(config, served):
-    assert main([config, "--state-dir=/tmp/state"]) == 0
-    assert served[0].unavailable == ("--state-dir: state on disk is not available yet",)
+@pytest.mark.parametrize("flag", ["--state-dir=/tmp/state", "-stateDir=/tmp/state"])
+def test_state_dir_says_where_state_is_and_turns_it_on(config, served, flag):
+    assert main([config, flag]) == 0
+    assert served[0].state_dir == Path("/tmp/state")
+    assert served[0].settings.restore_state
 
 
 def test_strict_makes_unknown_keys_problems(tmp_path, served, capsys):

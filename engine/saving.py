@@ -1,0 +1,217 @@
+"""A group's fitted state to records of the state folder and back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.errors import ModelError, StateError
+from engine.frame import I64, Frame, SeriesTable, State
+from engine.group import Group
+from engine.metrics import Metrics
+from engine.state.codec import Record, is_plain
+from engine.state.store import Keeper
+
+log = logging.getLogger("state")
+
+# The same trouble is not logged again sooner than this.
+_REPEAT_S = 600.0
+
+
+class Names(Protocol):
+    """What numbers of series stand for, as text that outlives the process."""
+
+    def text(self, number: int) -> bytes: ...
+
+    def numbers(self, texts: Sequence[bytes]) -> I64: ...
+
+
+class Saver:
+    """Keeps one group's state on disk: all of it after a fit, after each inference the points that it consumed.
+
+    To restore is to load the last snapshot and to infer those points again: state is a function of a fit and of the
+    points after it, so what is written each time is small for every model, however large its state is.
+
+    Parameters
+    ----------
+    names : of the numbers in the group's state.
+    """
+
+    def __init__(self, group: Group, names: Names, keeper: Keeper, metrics: Metrics) -> None:
+        self._group = group
+        self._names = names
+        self._keeper = keeper
+        self._seconds = metrics.state_seconds.labels(**group.names)
+        self._errors = metrics.state_errors.labels(**group.names)
+        self._size = metrics.state_bytes.labels(**group.names)
+        self._named = np.zeros(0, dtype=np.bool_)
+        self._is_restored = False
+        self._facts: Mapping[str, Any] = {}
+        self._logged_at = -_REPEAT_S
+        group.keeps_consumed = True
+
+    def restore(self, table: SeriesTable) -> Mapping[str, Any] | None:
+        """Give the group its state from disk; what `save` was told then, or None where there is none to use."""
+        found = self._keeper.load()
+        if found is None:
+            return None
+        snapshot, records = found
+        started = time.monotonic()
+        try:
+            numbers = _Numbers(self._names)
+            numbers.learn(snapshot)
+            state, seen = _state(snapshot, numbers), _column(snapshot, "seen.series", numbers)
+            self._group.restore(
+                state, snapshot.arrays["is_fitted"], seen, snapshot.arrays["seen.times"], snapshot.facts["fitted_to_ms"]
+            )
+            n_records = 0
+            for n_records, record in enumerate(records, 1):  # noqa: B007 - the count is logged
+                numbers.learn(record)
+                for frame in _frames(record, numbers):
+                    self._group.replay(frame, table)
+        except (StateError, ModelError, LookupError, TypeError, ValueError) as err:
+            log.warning("State of %s cannot be used and is fitted anew: %s", self._shown, err)
+            self._group.forget()
+            return None
+        self._is_restored = True
+        self._facts = snapshot.facts["of_fit"]
+        log.info("State of %s restored: %d series, %d later inferences, in %.2f s",
+                 self._shown, state.series.size, n_records, time.monotonic() - started)  # fmt: skip
+        return self._facts
+
+    def save(self, facts: Mapping[str, Any]) -> None:
+        """Commit a new fit.
+
+        Parameters
+        ----------
+        facts : of the fit, for whoever restores it.
+        """
+        self._facts = facts
+        self._commit(is_fit=True)
+
+    def commit(self) -> None:
+        """Commit what was inferred since the last commit."""
+        self._commit(is_fit=False)
+
+    def _commit(self, *, is_fit: bool) -> None:
+        started = time.perf_counter()
+        try:
+            with self._group.at_rest() as consumed:
+                if self._group.state is None or not (is_fit or consumed) or not self._is_plain(self._group.state):
+                    return
+                # Numbers on disk are those of the process that wrote them.
+                if is_fit or self._is_restored or self._keeper.wants_snapshot:
+                    self._keeper.save(self._snapshot())
+                    self._is_restored = False
+                else:
+                    self._keeper.append(self._record(consumed))
+        except StateError as err:
+            self._errors.inc()
+            if time.monotonic() - self._logged_at >= _REPEAT_S:
+                self._logged_at = time.monotonic()
+                log.error("%s; it is tried again at each inference", err)
+            return
+        self._logged_at = -_REPEAT_S
+        self._size.set(self._keeper.size_bytes)
+        self._seconds.observe(time.perf_counter() - started)
+
+    def _snapshot(self) -> Record:
+        group = self._group
+        state = group.state
+        assert state is not None
+        seen = group.seen.known()
+        arrays = {"series": state.series, "is_fitted": group.is_fitted(state)}
+        arrays |= {"seen.series": seen, "seen.times": group.seen.get(seen)}
+        arrays |= {f"columns.{name}": column for name, column in state.columns.items()}
+        arrays |= {f"shared.{name}": array for name, array in state.shared.items()}
+        arrays |= {f"group_columns.{name}": column for name, column in state.group_columns.items()}
+        if state.groups is not None:
+            arrays["groups"] = state.groups
+        self._named = np.zeros(0, dtype=np.bool_)
+        arrays |= self._new_names(np.union1d(state.series, seen))
+        return Record({"fitted_to_ms": group.fitted_to_ms, "of_fit": dict(self._facts)}, arrays)
+
+    def _record(self, frames: Sequence[Frame]) -> Record:
+        """What was consumed; series that all frames have in common are written once."""
+        arrays: dict[str, Any] = {}
+        for k, frame in enumerate(frames):
+            if k == 0 or not np.array_equal(frame.series, frames[k - 1].series):
+                arrays[f"{k}.series"] = frame.series
+            arrays |= {f"{k}.times": frame.timestamps_ms, f"{k}.values": frame.values}
+        arrays |= self._new_names(np.unique(np.concatenate([frame.series for frame in frames])))
+        return Record({"step_ms": frames[0].step_ms, "tz": frames[0].tz, "n_frames": len(frames)}, arrays)
+
+    def _new_names(self, numbers: I64) -> dict[str, Any]:
+        """Texts of numbers that the files do not know yet."""
+        top = int(numbers[-1]) + 1 if numbers.size else 0
+        if top > self._named.size:
+            self._named = np.concatenate([self._named, np.zeros(max(top, 2 * self._named.size), dtype=np.bool_)])
+        new = numbers[~self._named[numbers]]
+        self._named[new] = True
+        texts = [self._names.text(number) for number in new.tolist()]
+        sizes = np.array([len(text) for text in texts], dtype=np.int64)
+        return {"names": new, "names.sizes": sizes, "names.texts": np.frombuffer(b"".join(texts), dtype=np.uint8)}
+
+    def _is_plain(self, state: State) -> bool:
+        """State of objects, which some custom models have, stays in memory."""
+        return all(is_plain(array) for array in state.columns.values())
+
+    @property
+    def _shown(self) -> str:
+        names = self._group.names
+        return f"model {names['model_alias']!r}, query {names['query_key']!r}"
+
+
+class _Numbers:
+    """Numbers of this process for those of the one that wrote."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._here = np.full(0, -1, dtype=np.int64)
+
+    def learn(self, record: Record) -> None:
+        old, sizes = record.arrays["names"], record.arrays["names.sizes"]
+        text, ends = record.arrays["names.texts"].tobytes(), np.cumsum(sizes).tolist()
+        texts = [text[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
+        top = int(old.max(initial=-1)) + 1
+        if top > self._here.size:
+            self._here = np.concatenate([self._here, np.full(top - self._here.size, -1, dtype=np.int64)])
+        self._here[old] = self._names.numbers(texts)
+
+    def here(self, numbers: I64) -> I64:
+        found: I64 = self._here[numbers]
+        if (found < 0).any():
+            raise StateError("a series has no name")
+        return found
+
+
+def _column(record: Record, name: str, numbers: _Numbers) -> I64:
+    return numbers.here(record.arrays[name])
+
+
+def _state(record: Record, numbers: _Numbers) -> State:
+    def named(prefix: str) -> dict[str, Any]:
+        return {n.removeprefix(prefix): a for n, a in record.arrays.items() if n.startswith(prefix)}
+
+    return State(
+        _column(record, "series", numbers),
+        named("columns."),
+        named("shared."),
+        record.arrays.get("groups"),
+        named("group_columns."),
+    )
+
+
+def _frames(record: Record, numbers: _Numbers) -> list[Frame]:
+    frames: list[Frame] = []
+    series = np.empty(0, dtype=np.int64)
+    for k in range(record.facts["n_frames"]):
+        if f"{k}.series" in record.arrays:
+            series = _column(record, f"{k}.series", numbers)
+        times, values = record.arrays[f"{k}.times"], record.arrays[f"{k}.values"]
+        frames.append(Frame(series, times, values, record.facts["step_ms"], record.facts["tz"]))
+    return frames
