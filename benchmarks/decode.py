@@ -15,8 +15,8 @@ import msgspec
 import numba
 import numpy as np
 
-from engine.frame import SeriesTable
 from engine.reader.decode import Decoder
+from engine.series import SeriesTable
 
 ROUNDS = 9
 

@@ -14,7 +14,8 @@ import numba
 import numpy as np
 import orjson
 
-from engine.frame import Batch, Output, SeriesTable
+from engine.frame import Batch, Output
+from engine.series import SeriesTable
 from engine.writer.encode import Encoder
 from engine.writer.settings import METRIC_FORMAT
 

@@ -172,7 +172,8 @@ class GroupFit:
         if n_steps < frame.timestamps_ms.size:
             values = np.ascontiguousarray(frame.values[:, :n_steps])
             frame = Frame(frame.series, frame.timestamps_ms[:n_steps], values, frame.step_ms, frame.tz)
-        self._run(lambda: learn(self.model, self._state, frame, self._pool))
+        state = self._state and replace(self._state, is_given=True)
+        self._run(lambda: learn(self.model, state, frame, self._pool))
 
     def finish(self, keep: I64, store: WindowStore | None) -> None:
         """End the fit with the series to keep."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.series import SeriesTable
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -58,40 +58,6 @@ class Window:
 def align_down(time_ms: int, step_ms: int) -> int:
     """The last multiple of the step that is not after `time_ms`."""
     return time_ms - time_ms % step_ms
-
-
-class SeriesTable:
-    """The label sets of one query, numbered in the order they first appear; append-only, safe for threads.
-    A label set's identity is its canonical text: compact JSON with sorted keys, as bytes.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ids: dict[bytes, int] = {}
-        self._texts: list[bytes] = []
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def intern(self, labels: Mapping[str, str]) -> int:
-        """The number of this label set, a new one for a new set."""
-        text = msgspec.json.encode(labels, order="sorted")
-        with self._lock:
-            if (number := self._ids.setdefault(text, len(self._texts))) == len(self._texts):
-                self._texts.append(text)
-        return number
-
-    def text(self, series: int) -> bytes:
-        """Canonical text of a label set."""
-        return self._texts[series]
-
-    def numbers(self, texts: Sequence[bytes]) -> I64:
-        """(N,) numbers of canonical texts."""
-        return np.array([self.intern(msgspec.json.decode(t, type=dict[str, str])) for t in texts], dtype=np.int64)
-
-    def labels(self, series: int) -> dict[str, str]:
-        """A label set as a mapping."""
-        return msgspec.json.decode(self._texts[series], type=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,6 +174,7 @@ class State:
     shared : by name, arrays that belong to all series (a design matrix, a grid).
     groups : (S,) as in `Frame`; None of univariate models.
     group_columns : by name, arrays whose first axis is G: a row for each run of `groups`.
+    is_given : whoever gets it may change its columns in place: nobody will look at them again.
     """
 
     series: I64
@@ -215,6 +182,7 @@ class State:
     shared: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     groups: I64 | None = None
     group_columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    is_given: bool = False
 
     @property
     def indptr(self) -> I64:
@@ -226,6 +194,10 @@ class State:
         """How many models these are: one for each group, or for each series."""
         return self.series.size if self.groups is None else self.indptr.size - 1
 
+    def changeable(self) -> dict[str, NDArray[Any]]:
+        """Columns to change in place: copies, or those of a state that is given away."""
+        return {name: column if self.is_given else column.copy() for name, column in self.columns.items()}
+
     def rows(self, start: int, stop: int) -> State:
         """Rows start:stop, without a copy; groups are not cut."""
         part = {name: column[start:stop] for name, column in self.columns.items()}
@@ -233,7 +205,7 @@ class State:
             return replace(self, series=self.series[start:stop], columns=part)
         a, b = np.searchsorted(self.indptr, (start, stop))
         of_groups = {name: column[a:b] for name, column in self.group_columns.items()}
-        return State(self.series[start:stop], part, self.shared, self.groups[start:stop], of_groups)
+        return State(self.series[start:stop], part, self.shared, self.groups[start:stop], of_groups, self.is_given)
 
     def take(self, rows: I64) -> State:
         """Copies of the given rows in the given order; of a state with groups, all rows of some groups."""

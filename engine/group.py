@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from engine import score
 from engine.errors import ModelError
-from engine.frame import F64, I64, Batch, Frame, Output, Query, SeriesTable, State
+from engine.frame import F64, I64, Batch, Frame, Output, Query, State
 from engine.metrics import Metrics
 from engine.models.base import Model, align, infer
 from engine.pool import Pool
 from engine.score import Policy
+from engine.series import SeriesTable
 
 log = logging.getLogger("model")
 
@@ -179,7 +180,7 @@ class Group:
 
         Raises
         ------
-        ModelError : the model failed; its state is as before and the points count as seen.
+        ModelError : the model failed and the points count as seen; a row has learned them or is as before.
         """
         labels = {"stage": "infer", **self.names}
         with self._lock:
@@ -222,13 +223,16 @@ class Group:
 
     def _run(self, state: State, aligned: Frame, frame: Frame, table: SeriesTable) -> list[Batch]:
         """Predict, score, and keep the new state."""
-        columns, new = self._predict(state, aligned)
         is_learned = aligned.timestamps_ms <= self.fitted_to_ms
+        given = replace(state, is_given=self.model.is_online)
         if self.model.is_online and is_learned.any():
             # The fit had these points before they could be scored: they are not learned twice.
+            columns, _ = self._predict(state, aligned)
             values = np.where(is_learned, np.nan, aligned.values)
-            later, new = self._predict(state, replace(aligned, values=values))
+            later, new = self._predict(given, replace(aligned, values=values))
             columns = {name: np.where(is_learned, column, later[name]) for name, column in columns.items()}
+        else:
+            columns, new = self._predict(given, aligned)
         self.state = state = new
         if self._meanwhile is not None:
             self._meanwhile.append(frame)

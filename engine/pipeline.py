@@ -13,12 +13,13 @@ import numpy as np
 
 from engine.errors import ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
-from engine.frame import Frame, Query, Samples, SeriesTable, Window, align_down, pack
+from engine.frame import Frame, Query, Samples, Window, align_down, pack
 from engine.group import NEVER, Group
 from engine.metrics import Metrics
 from engine.pool import Pool
 from engine.reader.base import Reader
 from engine.saving import Saver
+from engine.series import SeriesTable
 from engine.writer.base import Writer
 
 log = logging.getLogger("scheduler")

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.errors import ModelError, StateError
-from engine.frame import I64, Frame, SeriesTable, State
+from engine.frame import I64, Frame, State
 from engine.group import Group
 from engine.metrics import Metrics
+from engine.series import SeriesTable
 from engine.state.codec import Record, is_plain
 from engine.state.store import Keeper
 

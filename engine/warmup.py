@@ -17,7 +17,7 @@ import numpy as np
 from engine import score
 from engine.channels.joint import score_groups
 from engine.config.classes import MODELS
-from engine.frame import Batch, Frame, Output, Query, SeriesTable, Window, pack
+from engine.frame import Batch, Frame, Output, Query, Window, pack
 from engine.models.auto import OptimizationParams
 from engine.models.base import Model, fit, infer
 from engine.models.iforest import IsolationForest
@@ -25,6 +25,7 @@ from engine.offline.score_command import Options, compute
 from engine.offline.write import write_rows
 from engine.pool import Pool
 from engine.reader.decode import Decoder
+from engine.series import SeriesTable
 from engine.settings import Duration
 from engine.writer.encode import Encoder
 from engine.writer.settings import METRIC_FORMAT

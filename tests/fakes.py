@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from engine.errors import ReadError
-from engine.frame import F64, I64, Batch, Frame, Prediction, Query, Samples, SeriesTable, State, Window
+from engine.frame import F64, I64, Batch, Frame, Prediction, Query, Samples, State, Window
 from engine.models.base import Model
+from engine.series import SeriesTable
 
 
 @dataclass

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from engine.channels.grouping import Grouping, GroupLabels
 from engine.channels.joint import score_groups
 from engine.channels.table import ChannelTable
-from engine.frame import F64, I64, Batch, Frame, Query, SeriesTable, State, runs
+from engine.frame import F64, I64, Batch, Frame, Query, State, runs
 from engine.group import NEVER, Group, last_points
 from engine.metrics import Metrics
 from engine.models.base import Model, infer
 from engine.models.matching import Match, groups_of, match
 from engine.pool import Pool
 from engine.score import Policy
+from engine.series import SeriesTable
 
 log = logging.getLogger("model")
 

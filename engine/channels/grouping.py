@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from engine.channels.table import ChannelTable
-from engine.frame import I64, Frame, SeriesTable
+from engine.frame import I64, Frame
+from engine.series import SeriesTable
 
 
 class Grouping:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from engine.channels.table import ChannelTable
-from engine.frame import Query, Samples, SeriesTable, Window
+from engine.frame import Query, Samples, Window
 from engine.reader.base import Reader
+from engine.series import SeriesTable
 
 
 class ChannelReader:

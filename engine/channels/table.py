@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.frame import I64, Query, SeriesTable
+from engine.frame import I64, Query
+from engine.series import SeriesTable
 
 
 class ChannelTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
@@ -140,7 +141,7 @@ def learn(model: Model, state: State | None, frame: Frame, pool: Pool) -> State 
         state = model.fresh(frame.series, frame)
     state, frame = with_unknown(model, state, frame)
     parts = pool.map_rows(lambda a, b: model.learn(state.rows(a, b), frame.rows(a, b)), frame.series.size)
-    return parts[0] if len(parts) == 1 else State.concat(parts)
+    return replace(_together(state, parts), is_given=False)
 
 
 def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool, n_series: int | None = None) -> State:
@@ -183,12 +184,13 @@ def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
 
 
 def infer(model: Model, state: State, frame: Frame, pool: Pool) -> tuple[Prediction, State]:
-    """`Model.infer` with rows cut over the pool's threads; state and frame must be aligned."""
+    """`Model.infer` with rows cut over the pool's threads; state and frame must be aligned.
+
+    A state that is given may be changed: it is the result then, and of no use where this raises.
+    """
     parts = pool.map_rows(lambda a, b: model.infer(state.rows(a, b), frame.rows(a, b)), *_room(frame))
-    if len(parts) == 1:
-        return parts[0]
-    prediction = Prediction.concat([p for p, _ in parts])
-    return prediction, State.concat([s for _, s in parts]) if model.is_online else state
+    after = _together(state, [new for _, new in parts]) if model.is_online else state
+    return Prediction.concat([p for p, _ in parts]) if len(parts) > 1 else parts[0][0], replace(after, is_given=False)
 
 
 def align(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
@@ -208,6 +210,20 @@ def align(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:
 def _room(frame: Frame) -> tuple[int, I64 | None]:
     """How many rows there are, and where they may be cut."""
     return frame.series.size, None if frame.groups is None else frame.indptr
+
+
+def _together(state: State, parts: Sequence[State]) -> State:
+    """Parts of what became of a state, one below the other: itself if its own columns were changed in place."""
+    if len(parts) == 1:
+        return parts[0]
+    return state if state.is_given and all(_is_within(part, state) for part in parts) else State.concat(parts)
+
+
+def _is_within(part: State, state: State) -> bool:
+    columns = state.columns
+    return part.columns.keys() == columns.keys() and all(
+        np.may_share_memory(rows, columns[name]) for name, rows in part.columns.items()
+    )
 
 
 def with_unknown(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,13 +45,13 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
         shape = frame.shape
         band, unusual = np.empty((3, *shape)), np.zeros(shape)
         ahead = np.empty((3, len(self.forecast_at), *shape))
+        seen = state.columns["scalars"][:, COUNT].astype(np.int64)
         new = self._run(state, frame, [int(offset) for offset in self.forecast_at], (band, unusual, ahead))
         extra = {
             f"{name}_{offset.as_configured}": ahead[b, j]
             for b, name in enumerate(_BANDS)
             for j, offset in enumerate(self.forecast_at)
         }
-        seen = state.columns["scalars"][:, COUNT].astype(np.int64)
         return Prediction(band[0], band[1], band[2], extra=extra, seen=seen, unusual=unusual), new
 
     def _run(
@@ -61,7 +60,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
         places = calendar(
             self.seasonalities, self.holidays.parsed(), frame.timestamps_ms, frame.step_ms, frame.tz, ahead_ms
         )
-        new: Mapping[str, NDArray[Any]] = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         rates = self.rates(frame.step_ms)
         envelope_run(frame.values, frame.timestamps_ms, places, rates, Rows(**new), np.empty(N_SCALES), *out)
         return state.updated(**new)

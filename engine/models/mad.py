@@ -53,7 +53,7 @@ class OnlineMad(Model, frozen=True, kw_only=True, tag_field="class", tag="mad_on
         return State(series, columns)
 
     def learn(self, state: State, frame: Frame) -> State:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         digest_add(frame.values, self.decay, *_arrays(new))
         return state.updated(**new)
 
@@ -62,10 +62,11 @@ class OnlineMad(Model, frozen=True, kw_only=True, tag_field="class", tag="mad_on
         return state.updated(weight=state.columns["weight"] * h, total=state.columns["total"] * h)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
+        seen = new["seen"].copy()
         mad_predict_update(frame.values, self.decay, self.threshold, *_arrays(new), yhat, lower, upper)
-        prediction = Prediction(yhat, lower, upper, seen=state.columns["seen"])
+        prediction = Prediction(yhat, lower, upper, seen=seen)
         return prediction, state.updated(**new)
 
 

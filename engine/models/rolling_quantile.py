@@ -39,17 +39,17 @@ class RollingQuantile(Model, frozen=True, kw_only=True, tag_field="class", tag="
 
     def learn(self, state: State, frame: Frame) -> State:
         # `ordered` waits for `finish`: one sort a fit instead of one a piece.
-        ring, seen = state.columns["ring"].copy(), state.columns["seen"].copy()
-        rolling_add(frame.values, ring, seen)
-        return state.updated(ring=ring, seen=seen)
+        new = state.changeable()
+        rolling_add(frame.values, new["ring"], new["seen"])
+        return state.updated(**new)
 
     def finish(self, state: State) -> State:
         return state.updated(ordered=np.sort(state.columns["ring"], axis=1))
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
-        windows = new["ring"], new["ordered"], new["seen"]
+        windows, seen = (new["ring"], new["ordered"], new["seen"]), new["seen"].copy()
         rolling_predict_update(frame.values, self.quantile, self.iqr_threshold, *windows, yhat, lower, upper)
-        prediction = Prediction(yhat, lower, upper, seen=state.columns["seen"])
+        prediction = Prediction(yhat, lower, upper, seen=seen)
         return prediction, state.updated(**new)

@@ -179,7 +179,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         return msgspec.convert(given, StlArgs)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        seen, new = self._seen(state).copy(), state.changeable()
         yhat, half, effect = (np.empty(frame.shape) for _ in range(3))
         if len(self.periods) > 1:
             self._advance_all(frame, new, yhat, half, effect)
@@ -199,7 +199,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
                     new[name][rows] = column
         parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
         extra = {name: parts[name] for name in self.provide_series or () if name in parts}
-        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=self._seen(state))
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen)
         return prediction, state.updated(**new)
 
     def _advance(

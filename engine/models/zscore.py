@@ -40,7 +40,7 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
         return State(series, {**columns, "seen": np.zeros(series.size, dtype=np.int64)})
 
     def learn(self, state: State, frame: Frame) -> State:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         if self.decay == 1.0:
             moments_add(frame.values, *_arrays(new))
         else:
@@ -52,10 +52,11 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
         return state.updated(weight=state.columns["weight"] * h, m2=state.columns["m2"] * h)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
-        new = {name: column.copy() for name, column in state.columns.items()}
+        new = state.changeable()
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
+        seen = new["seen"].copy()
         ewm_predict_update(frame.values, self.decay, self.z_threshold, *_arrays(new), yhat, lower, upper)
-        prediction = Prediction(yhat, lower, upper, seen=state.columns["seen"])
+        prediction = Prediction(yhat, lower, upper, seen=seen)
         return prediction, state.updated(**new)
 
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from engine.config.schema import load_config
 from engine.errors import InputError
 from engine.fitting import WindowStore
-from engine.frame import Frame, SeriesTable, Window, align_down, pack
+from engine.frame import Frame, Window, align_down, pack
 from engine.memory import memory_capacity
 from engine.metrics import Metrics
 from engine.offline.grid import Head, make_batches
@@ -32,6 +32,7 @@ from engine.offline.sheet import Choice
 from engine.offline.traits import Traits, find_traits
 from engine.pool import Pool
 from engine.scheduler.settings import PeriodicSettings
+from engine.series import SeriesTable
 from engine.service import make_reader, settle_ms
 from engine.settings import Duration
 

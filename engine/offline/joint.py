@@ -10,11 +10,12 @@ import numpy as np
 
 from engine.channels.joint import score_groups
 from engine.errors import InputError, ModelError
-from engine.frame import F64, I64, Frame, SeriesTable
+from engine.frame import F64, I64, Frame
 from engine.offline.grid import Batch, Head, check_cells, find_step, make_batches
 from engine.offline.points import FILE_LABEL, SERIES_LABEL, Points
 from engine.offline.scoring import Plan, share_threads, steps
 from engine.pool import Pool
+from engine.series import SeriesTable
 from engine.settings import Duration
 
 log = logging.getLogger("model")

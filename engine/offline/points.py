@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import InputError
-from engine.frame import F64, I64, SeriesTable
+from engine.frame import F64, I64
 from engine.offline.sheet import Sheet
+from engine.series import SeriesTable
 
 FILE_LABEL, SERIES_LABEL = "file", "series"
 

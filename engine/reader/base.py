@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from engine.frame import Query, Samples, SeriesTable, Window
+from engine.frame import Query, Samples, Window
+from engine.series import SeriesTable
 
 
 class Reader(Protocol):

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frame import I64, Samples, SeriesTable
+from engine.frame import I64, Samples
+from engine.series import SeriesTable
 from kernels.json_in import count_brackets, decode_matrix, index_texts
 from kernels.number_in import EXACT_TENS
 from kernels.powers import FIVE_HIGH, FIVE_LOW

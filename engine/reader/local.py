@@ -12,9 +12,10 @@ import numpy as np
 
 from engine.duck import DuckFile, StoreError, identifier, timestamp_sql
 from engine.errors import ReadError
-from engine.frame import Query, Samples, SeriesTable, Window
+from engine.frame import Query, Samples, Window
 from engine.metrics import Metrics
 from engine.reader.settings import LocalReaderSettings
+from engine.series import SeriesTable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Connection

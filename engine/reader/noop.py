@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.frame import Query, Samples, SeriesTable, Window
+from engine.frame import Query, Samples, Window
+from engine.series import SeriesTable
 
 
 class NoopReader:

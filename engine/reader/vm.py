@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 import httpx
 
 from engine.errors import ReadError
-from engine.frame import Query, Samples, SeriesTable, Window, align_down
+from engine.frame import Query, Samples, Window, align_down
 from engine.memory import cpu_capacity
 from engine.metrics import Metrics
 from engine.reader.decode import DecodeError, Decoder
@@ -19,6 +19,7 @@ from engine.reader.pieces import Pieces
 from engine.reader.query_range import CLOSED, RangeEndpoint, seconds_text
 from engine.reader.refusals import TooMuchError, clean, points_limit, shortened
 from engine.reader.settings import VmReaderSettings
+from engine.series import SeriesTable
 
 log = logging.getLogger("reader.vm")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from engine.frame import F64, I64, Batch, SeriesTable
+from engine.frame import F64, I64, Batch
+from engine.series import SeriesTable
 from engine.writer.labels import LabelWarnings, generated_labels, received_labels
 from kernels._jit import U8
 from kernels.json_out import FRAME_BYTES, NUMBER_BYTES, STAMP_BYTES, import_lines, stamp_texts

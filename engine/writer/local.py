@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from engine.duck import DuckFile, StoreError, identifier, timestamp_sql
-from engine.frame import Batch, SeriesTable
+from engine.frame import Batch
 from engine.metrics import Metrics
+from engine.series import SeriesTable
 from engine.writer.labels import filled
 from engine.writer.settings import LocalWriterSettings
 

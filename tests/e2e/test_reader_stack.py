@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from engine.errors import ReadError
-from engine.frame import F64, Query, SeriesTable, Window, align_down, pack
+from engine.frame import F64, Query, Window, align_down, pack
 from engine.metrics import Metrics
 from engine.reader.decode import Decoder
 from engine.reader.vm import VmReader
+from engine.series import SeriesTable
 from tests.e2e.stack import Stack, needs_stack, until
 from tests.engine.reader.memory_server import settings_of
 

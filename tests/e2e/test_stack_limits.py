@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ReadError
-from engine.frame import Query, SeriesTable, Window
+from engine.frame import Query, Window
 from engine.metrics import Metrics
 from engine.reader.vm import VmReader
+from engine.series import SeriesTable
 from tests.e2e.stack import Engine, Stack, needs_stack, running, until
 from tests.e2e.test_reader_stack import MINUTE, count_of, read, stack_of, store, yesterday
 from tests.e2e.test_writer_stack import batch_of, recent_ms, responses, writing

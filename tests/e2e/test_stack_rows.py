@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ReadError
-from engine.frame import Query, SeriesTable, Window, align_down
+from engine.frame import Query, Window, align_down
 from engine.group import Group
 from engine.metrics import Metrics
 from engine.models.zscore import OnlineZscore
@@ -22,6 +22,7 @@ from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.reader.vm import VmReader
 from engine.score import resolve
+from engine.series import SeriesTable
 from tests.e2e.stack import Stack, needs_stack, until
 from tests.e2e.test_reader_stack import DAY, MINUTE, read, stack_of, store, yesterday
 from tests.e2e.test_writer_stack import batch_of, read_back, recent_ms, writing

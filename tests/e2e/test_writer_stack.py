@@ -15,8 +15,9 @@ import httpx
 import numpy as np
 import pytest
 
-from engine.frame import F64, Batch, Output, SeriesTable
+from engine.frame import F64, Batch, Output
 from engine.metrics import Metrics
+from engine.series import SeriesTable
 from engine.settings import Duration
 from engine.writer.settings import VmWriterSettings
 from engine.writer.vm import VmWriter

@@ -10,12 +10,13 @@ import numpy as np
 from engine.channels.group import ChannelGroup
 from engine.channels.reader import ChannelReader
 from engine.errors import ReadError
-from engine.frame import Query, Samples, SeriesTable, Window
+from engine.frame import Query, Samples, Window
 from engine.metrics import Metrics
 from engine.models.base import Model
 from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.score import resolve
+from engine.series import SeriesTable
 from tests.fakes import MemoryWriter
 
 M, H = 60_000, 3_600_000

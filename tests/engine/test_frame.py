@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from engine.frame import Frame, Prediction, Samples, SeriesTable, State, Window, align_down, find, pack
+from engine.frame import Frame, Prediction, Samples, State, Window, align_down, find, pack
+from engine.series import SeriesTable
 from tests.strategies import STEP_MS, frame_of
 
 WINDOWS = st.builds(

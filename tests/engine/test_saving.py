@@ -12,7 +12,7 @@ import pytest
 from engine.channels.group import ChannelGroup
 from engine.channels.reader import ChannelReader
 from engine.errors import StateError
-from engine.frame import F64, Batch, Query, SeriesTable
+from engine.frame import F64, Batch, Query
 from engine.group import Group
 from engine.metrics import Metrics
 from engine.models.base import Model
@@ -20,6 +20,7 @@ from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.saving import Saver
 from engine.score import resolve
+from engine.series import SeriesTable
 from engine.state.store import Keeper, StateStore
 from tests.engine.channel_bench import QueriesReader
 from tests.fakes import BrokenModel, CountingModel, JointModel, MemoryWriter, StaticModel

@@ -16,11 +16,12 @@ from engine.channels.joint import score_groups
 from engine.channels.table import ChannelTable
 from engine.config.classes import MODELS
 from engine.errors import ModelError
-from engine.frame import F64, I64, Frame, Query, SeriesTable, State
+from engine.frame import F64, I64, Frame, Query, State
 from engine.models.base import Model, align, fit, infer
 from engine.models.iforest import IsolationForest
 from engine.models.planned import PlannedModel
 from engine.pool import Pool
+from engine.series import SeriesTable
 from tests.fakes import JointModel
 from tests.models.test_contract import CLASSES as ONE_BY_ONE
 from tests.strategies import START_MS

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.frame import SeriesTable, Window, pack
+from engine.frame import Window, pack
 from engine.reader.decode import Answer, DecodeError, Decoder
+from engine.series import SeriesTable
 
 
 def naive(body: bytes) -> list[tuple[dict[str, str], list[int], list[float]]]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from engine.frame import F64, Batch, Output, SeriesTable
+from engine.frame import F64, Batch, Output
+from engine.series import SeriesTable
 
 MINUTE_MS = 60_000
 START_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS

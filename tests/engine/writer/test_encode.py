@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.frame import Batch, SeriesTable
+from engine.frame import Batch
+from engine.series import SeriesTable
 from engine.writer.encode import Body, Encoder
 from engine.writer.settings import METRIC_FORMAT
 from tests.engine.writer.batches import MINUTE_MS, START_MS, make_batch, simple_batch

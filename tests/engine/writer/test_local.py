@@ -12,8 +12,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from engine.frame import Batch, Output, SeriesTable
+from engine.frame import Batch, Output
 from engine.metrics import Metrics
+from engine.series import SeriesTable
 from engine.writer import local
 from engine.writer.local import LocalWriter
 from engine.writer.settings import LocalWriterSettings

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from engine.frame import SeriesTable
 from engine.metrics import Metrics
+from engine.series import SeriesTable
 from engine.settings import Duration
 from tests.engine.writer.batches import make_batch, numbered, simple_batch
 from tests.engine.writer.server import Answer, ImportServer, Start, lines, sample, until
