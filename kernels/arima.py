@@ -12,10 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels._jit import F64, I64, kernel
+from kernels.arima_lanes import N_LANES, REACH, REACH_ERRORS, dot, short_errors
 
 # Partial autocorrelations stay this far inside the unit circle.
 _EDGE = 0.9995
 _ROUNDS = 60
+# Gains, as shares of the sum of squares, that end a descent: from a start that is tried, from the best one, and from
+# each where there are several valleys. After a gain of a millionth a single valley has little more to give.
+_COARSE, _FINE, _FINEST = 1e-2, 1e-6, 1e-9
+# The last steps of a row tell which start is the best.
+_TRIAL = 500
 
 
 class Orders(NamedTuple):
@@ -157,42 +163,86 @@ def _solve(matrix: F64, vector: F64) -> F64:
 
 
 @kernel
-def _descend(y: F64, start: int, raw: F64, orders: Orders, size: float, filled: F64, errors: F64, out: F64) -> float:
-    """Levenberg and Marquardt's descent from `raw`, which becomes the minimum; returns the sum of squares there."""
-    n, n_steps, place = raw.size, y.size, n_parameters(orders) - 1
-    best = _sum_of_squares(y, start, raw, orders, filled, errors, out)
-    base, slopes = np.empty(n_steps), np.empty((n, n_steps))
+def _errors_of(y: F64, start: int, sets: F64, orders: Orders, filled: F64, out: F64, errors: F64) -> float:
+    """Errors of a row for each set of parameters; the squares of the first ones added up, infinite if they are not."""
+    n, n_sets = n_parameters(orders), sets.shape[0]
+    n_before = sets.shape[1] - n
+    is_short = orders.p + orders.sp * orders.period + orders.difference.size - 1 <= REACH
+    if not is_short or orders.q + orders.sq * orders.period > REACH_ERRORS:
+        for j in range(n_sets):
+            _sum_of_squares(y, start, sets[j], orders, filled, errors[j], out)
+    else:
+        own, average = np.zeros((N_LANES, REACH + 1)), np.zeros((N_LANES, REACH_ERRORS + 1))
+        constant = np.zeros(N_LANES)
+        for first in range(0, n_sets, N_LANES):
+            for k in range(min(N_LANES, n_sets - first)):
+                full, means, constant[k] = expand(sets[first + k, :n], orders)
+                own[k, : full.size], average[k, : means.size] = full, means
+                errors[first + k, :start] = 0.0
+                errors[first + k, start - n_before : start] = sets[first + k, n:]
+            short_errors(y, start, own, average, constant, filled, errors[first : first + N_LANES])
+    total = dot(errors[0], errors[0])
+    return total if math.isfinite(total) else math.inf
+
+
+@kernel
+def _descend(
+    y: F64, start: int, raw: F64, orders: Orders, size: float, tolerance: float, filled: F64, out: F64, errors: F64
+) -> float:
+    """Levenberg and Marquardt's descent from `raw`, which becomes the minimum; returns the sum of squares there.
+
+    It ends where a step gains less than `tolerance` of the sum, or is expected to. `errors` is scratch for as many sets
+    of parameters as there are parameters and one, in whole lanes: each step runs all at once.
+    """
+    n, place = raw.size, n_parameters(orders) - 1
+    steps, sets = np.empty(n), np.empty((n + 1, n))
+    for j in range(n):
+        steps[j] = 1e-5 * (size if j > place or (orders.has_mean == 1 and j == place) else 1.0)
+    best = _errors_of(y, start, _beside(raw, steps, sets), orders, filled, out, errors)
+    normal, gradient = np.empty((n, n)), np.empty(n)
     damping = 1e-3
     for _ in range(_ROUNDS):
-        base[:] = errors
         for j in range(n):
-            step = 1e-5 * (size if j > place or (orders.has_mean == 1 and j == place) else 1.0)
-            raw[j] += step
-            _sum_of_squares(y, start, raw, orders, filled, errors, out)
-            raw[j] -= step
-            slopes[j] = (errors - base) / step
-        normal, gradient = np.empty((n, n)), np.empty(n)
-        for j in range(n):
-            gradient[j] = -np.sum(slopes[j] * base)
+            _slope(errors[j + 1], errors[0], 1.0 / steps[j])
+            gradient[j] = -dot(errors[j + 1], errors[0])
             for k in range(j + 1):
-                normal[j, k] = normal[k, j] = np.sum(slopes[j] * slopes[k])
+                normal[j, k] = normal[k, j] = dot(errors[j + 1], errors[k + 1])
         gain = 0.0
         for _try in range(8):
             damped = normal.copy()
             for j in range(n):
                 damped[j, j] += damping * max(normal[j, j], 1e-12 * best)
-            moved = raw + _solve(damped, gradient)
-            total = _sum_of_squares(y, start, moved, orders, filled, errors, out)
+            move = _solve(damped, gradient)
+            if not dot(move, gradient) > 0.1 * tolerance * best:
+                break
+            moved = raw + move
+            total = _errors_of(y, start, _beside(moved, steps, sets), orders, filled, out, errors)
             if total < best:
                 gain = (best - total) / best
                 raw[:], best = moved, total
                 damping = max(damping / 5.0, 1e-9)
                 break
             damping *= 6.0
-        _sum_of_squares(y, start, raw, orders, filled, errors, out)
-        if gain < 1e-9:
+        if gain < tolerance:
             break
     return best
+
+
+@kernel
+def _beside(raw: F64, steps: F64, sets: F64) -> F64:
+    """The parameters, and each of them in turn a step away."""
+    for j in range(raw.size + 1):
+        sets[j] = raw
+        if j > 0:
+            sets[j, j - 1] += steps[j - 1]
+    return sets
+
+
+@kernel
+def _slope(moved: F64, base: F64, scale: float) -> None:
+    """Turn errors a step of 1 / scale away into their slope."""
+    for t in range(base.size):
+        moved[t] = (moved[t] - base[t]) * scale
 
 
 @kernel
@@ -208,14 +258,21 @@ def fit_arima(y: F64, orders: Orders, raw_out: F64, sigma: F64, n_points: I64, h
 
     Notes
     -----
-    Three starts: no dependence, and a moving average of either sign; the best of them after a descent each. O(S T n)
-    a round. Rows are independent.
+    Three starts: no dependence, and a moving average of either sign. For one error of the past a short descent each on
+    the last steps shows the best, which goes all the way down; more errors have more valleys, so all go all the way.
+    O(S T n) a round. Rows are independent.
     """
     n_series, n_steps = y.shape
     n, n_kept = raw_out.shape[1], history.shape[1]
     # Errors before the first prediction are found with the parameters: near the edge of invertibility they matter.
     n_before = orders.q if orders.sq == 0 else 0
     n_taken = max(orders.p + orders.sp * orders.period + orders.difference.size - 1, n_before)
+    n_lanes = (n + n_before) // N_LANES * N_LANES + N_LANES
+    scratch = np.empty((n_lanes, n_steps))
+    is_trial = orders.q + orders.sq <= 1
+    before = n_steps - min(n_steps, n_taken + _TRIAL) if is_trial else 0
+    tolerance = _COARSE if is_trial else _FINEST
+    trial = np.empty((n_lanes, n_steps - before))
     for i in range(n_series):
         row, filled, errors, out = y[i], np.zeros(n_steps), np.zeros(n_steps), np.zeros(n_steps)
         n_points[i] = 0
@@ -241,13 +298,14 @@ def fit_arima(y: F64, orders: Orders, raw_out: F64, sigma: F64, n_points: I64, h
                 raw[n - 1] = mean
             if number > 0:
                 raw[orders.p + orders.sp] = 0.6 if number == 1 else -0.6
-            total = (
-                _descend(row, start, raw, orders, size, filled, errors, out)
-                if n > 0
-                else _sum_of_squares(row, start, raw, orders, filled, errors, out)
-            )
-            if total < best:
-                best, found = total, raw
+            if n > 0:
+                late = max(start - before, n_taken)
+                total = _descend(row[before:], late, raw, orders, size, tolerance, filled[before:], out, trial)
+                if total < best:
+                    best, found = total, raw
+        if n > 0 and is_trial:
+            found[n:] = 0.0  # errors before the trial's steps
+            _descend(row, start, found, orders, size, _FINE, filled, out, scratch)
         total = _sum_of_squares(row, start, found, orders, filled, errors, out)
         raw_out[i], n_points[i] = found[:n], count
         sigma[i] = math.sqrt(total / count)
