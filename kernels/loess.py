@@ -92,7 +92,8 @@ def smooth(y: F64, weights: F64, is_weighted: bool, degree: int, table: Table, o
     """
     at, left, row, tricube, smoother = table
     n, q = out.size, tricube.shape[1]
-    for e in range(at.size):
+    e = 0
+    while e < at.size:
         first = left[e]
         if is_weighted:
             s0, s1, s2, t0, t1 = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -107,16 +108,36 @@ def smooth(y: F64, weights: F64, is_weighted: bool, degree: int, table: Table, o
                 t0 += a * y[first + c]
                 t1 += ad * y[first + c]
             out[at[e]] = _local(s0, s1, s2, t0, t1, degree, n, y[at[e]])
+            e += 1
+        elif e + 4 <= at.size and row[e] == row[e + 1] == row[e + 2] == row[e + 3]:
+            _four_sums(y, smoother[row[e]], left[e : e + 4], at[e : e + 4], out)
+            e += 4
         else:
             total = 0.0
             w = smoother[row[e]]
             for c in range(q):
                 total += w[c] * y[first + c]
             out[at[e]] = total
-        if e > 0 and at[e] - at[e - 1] > 1:
+            e += 1
+    for e in range(1, at.size):
+        if at[e] - at[e - 1] > 1:
             slope = (out[at[e]] - out[at[e - 1]]) / (at[e] - at[e - 1])
             for i in range(at[e - 1] + 1, at[e]):
                 out[i] = out[at[e - 1]] + slope * (i - at[e - 1])
+
+
+@fast_kernel
+def _four_sums(y: F64, w: F64, left: I64, at: I64, out: F64) -> None:
+    """Evaluations that share their weights: each weight is read once for four of them."""
+    q = w.size
+    y0, y1, y2, y3 = y[left[0] :][:q], y[left[1] :][:q], y[left[2] :][:q], y[left[3] :][:q]
+    t0, t1, t2, t3 = 0.0, 0.0, 0.0, 0.0
+    for c in range(q):
+        t0 += w[c] * y0[c]
+        t1 += w[c] * y1[c]
+        t2 += w[c] * y2[c]
+        t3 += w[c] * y3[c]
+    out[at[0]], out[at[1]], out[at[2]], out[at[3]] = t0, t1, t2, t3
 
 
 @kernel
