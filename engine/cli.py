@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine import __version__
+from engine.bench.commands import bench
 from engine.errors import ConfigError, EngineError
 from engine.offline import commands
 
@@ -121,6 +122,9 @@ def cli() -> None:
       engine score cpu.csv --model temporal_envelope --output scores.csv
       engine models                      what models there are; `engine models prophet` tells all about one
     \b
+    See what this machine can do:
+      engine bench --series 10000 --model prophet
+    \b
     Run it:
       engine config.yaml                 the same as `engine run config.yaml`
       engine base.yaml overrides/        files and folders merged, later ones win
@@ -223,7 +227,7 @@ def demo(once: bool, out: Path, port: int) -> int:
     return module.run(once=once, out=out, port=port)
 
 
-for command in (commands.score, commands.models, commands.describe):
+for command in (commands.score, commands.models, commands.describe, bench):
     cli.add_command(command)
 
 

@@ -10,40 +10,27 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine import score
 from engine.channels.joint import score_groups
 from engine.config.classes import MODELS
+from engine.config.single import make_model
 from engine.frame import Batch, Frame, Output, Query, Window, pack
-from engine.models.auto import OptimizationParams
 from engine.models.base import Model, fit, infer
+from engine.models.examples import ARGUMENTS
 from engine.models.iforest import IsolationForest
 from engine.offline.score_command import Options, compute
 from engine.offline.write import write_rows
 from engine.pool import Pool
 from engine.reader.decode import Decoder
 from engine.series import SeriesTable
-from engine.settings import Duration
 from engine.writer.encode import Encoder
 from engine.writer.settings import METRIC_FORMAT
 
 _STEP_MS = 3_600_000
 _N_STEPS = 24 * 21  # three weeks: all automatic seasons of Prophet
-# What a class needs, or needs to use all of its kernels.
-_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "auto": {
-        "tuned_class_name": "zscore_online",
-        "optimization_params": OptimizationParams(anomaly_percentage=0.01, n_trials=2),
-    },
-    "holtwinters": {"seasonality": Duration(86_400_000)},
-    "isolation_forest_multivariate": {"provide_series": ["anomaly_score", "contribution"]},
-    "std": {"period": [24, 168]},
-    "rolling_quantile": {"quantile": 0.95, "window_steps": 48},
-    "arima": {"order": [2, 1, 1]},
-}
 
 
 def warm_up() -> int:
@@ -60,11 +47,9 @@ def warm_up() -> int:
     n_models = 0
     for alias in MODELS.entries:
         kind: type[Model] = MODELS.settings_type(alias)
-        if not kind.is_available:
+        if not kind.is_available or alias == "custom":  # the operator's own file
             continue
-        model = kind(**_ARGUMENTS.get(alias, {}))
-        if model.missing:  # the operator's own file
-            continue
+        model, _ = make_model(alias, ARGUMENTS.get(alias, {}))
         rows = replace(frame, groups=np.zeros_like(frame.series)) if model.is_multivariate else frame
         prediction, _ = infer(model, fit(model, [rows], pool), rows, pool)
         policy = score.resolve(model, query)
