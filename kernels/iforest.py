@@ -75,9 +75,9 @@ def forest_build(x: F64, seed: int, n_sample: int, n_features: int, is_bootstrap
     """
     n_rows, n_columns = x.shape
     for f in range(n_columns):
-        column = np.sort(x[:, f])
-        out.center[f] = column[(n_rows - 1) // 2]
-        out.scale[f] = max(column[n_rows - 1] - out.center[f], out.center[f] - column[0])
+        column = x[:, f].copy()
+        out.center[f] = np.partition(column, (n_rows - 1) // 2)[(n_rows - 1) // 2]
+        out.scale[f] = max(column.max() - out.center[f], out.center[f] - column.min())
     sample = np.empty((n_columns, n_sample), dtype=np.float32)
     rows, columns = np.arange(n_rows), np.arange(n_columns)
     n_trees = out.size.size
@@ -121,6 +121,10 @@ def _grow(
     `place` is where in its range the part for the first threshold begins; the part is as long as there are trees.
     """
     order = np.arange(sample.shape[1])
+    # One column is sorted once: a node is a part of it, and nothing needs to be gathered.
+    is_alone = sample.shape[0] == 1
+    if is_alone:
+        sample[0] = np.sort(sample[0])
     # Of nodes to come: first sample, one more than the last, depth, and of a right child the parent.
     stack = np.empty((max_depth + 2, 4), dtype=np.int64)
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = 0, order.size, 0, -1
@@ -135,7 +139,10 @@ def _grow(
         while n_left > 0 and f < 0:
             random = _next(random)
             k = _below(random, n_left)
-            low, high = _range(sample[columns[k]], order[a:b])
+            if is_alone:
+                low, high = float(sample[0, a]), float(sample[0, b - 1])
+            else:
+                low, high = _range(sample[columns[k]], order[a:b])
             if low < high:
                 f = columns[k]
             else:
@@ -153,7 +160,7 @@ def _grow(
             share = place + share / out.size.size
         at = float(np.float32(low + share * (high - low)))
         at = low if at >= high else at
-        middle = a + _partition(sample[f], order[a:b], at)
+        middle = a + (_n_most(sample[0, a:b], at) if is_alone else _partition(sample[f], order[a:b], at))
         out.threshold[node], out.feature[node], out.left[node] = at, f, 0
         stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3] = middle, b, depth + 1, node
         stack[top + 1, 0], stack[top + 1, 1], stack[top + 1, 2], stack[top + 1, 3] = a, middle, depth + 1, -1
@@ -169,6 +176,19 @@ def _range(values: F32, order: I64) -> tuple[float, float]:
     for k in order:
         low, high = min(low, values[k]), max(high, values[k])
     return float(low), float(high)
+
+
+@kernel
+def _n_most(ordered: F32, threshold: float) -> int:
+    """How many of the ascending values are at most `threshold`; all never are, the first always is."""
+    low, high = 1, ordered.size - 1
+    while low < high:
+        middle = (low + high) >> 1
+        if ordered[middle] <= threshold:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @kernel

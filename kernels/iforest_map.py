@@ -22,9 +22,10 @@ def map_fit(raw: F64, contamination: float) -> tuple[float, float]:
     contamination : share of them above the threshold, as scikit-learn's percentile; 0 is its "auto", 0.5, but at
         least 0.02 above the least raw score: series of few different values have all of theirs above 0.5.
     """
-    ordered = np.sort(raw)
     if contamination == 0.0:
-        return float(ordered[0]), float(max(0.5, ordered[0] + _LEAST_WIDTH))
+        least = float(raw.min())
+        return least, max(0.5, least + _LEAST_WIDTH)
+    ordered = np.sort(raw)
     at = (1.0 - contamination) * (ordered.size - 1)
     below = math.floor(at)
     above = min(below + 1, ordered.size - 1)
