@@ -31,8 +31,8 @@ def short_errors(y: F64, start: int, own: F64, average: F64, constant: F64, befo
 
     Notes
     -----
-    O(T N_LANES). A recursion waits for its last step; six written side by side wait together and take 20 us for 4,000
-    steps where one takes 14. Loops over lanes would keep them in memory, four times as slow.
+    O(T N_LANES). A recursion waits for its last step; written side by side, lanes wait together. Loops over lanes would
+    keep them in memory instead of registers.
     """
     m0, m1, m2 = _model(own, average, constant, 0), _model(own, average, constant, 1), _model(own, average, constant, 2)
     m3, m4, m5 = _model(own, average, constant, 3), _model(own, average, constant, 4), _model(own, average, constant, 5)
