@@ -36,7 +36,8 @@ check: .venv/.dev ## lint, format, types, architecture
 e2e: .venv/.dev ## the tests against real services; needs ENGINE_TEST_STACK
 	@$(BIN)/pytest -m e2e
 
-bench: .venv/.dev ## speeds; with URL=http://127.0.0.1:8428 also of a whole tick against that VictoriaMetrics
+bench: .venv/.dev ## speeds, first `engine bench`; with URL=http://127.0.0.1:8428 also of a whole tick against that VictoriaMetrics
+	@$(BIN)/engine bench
 	@$(BIN)/python -m benchmarks.decode
 	@$(BIN)/python -m benchmarks.encode
 	@$(BIN)/python -m benchmarks.zscore
