@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.series import SeriesTable
+from kernels.place import place_points
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -153,13 +154,9 @@ def pack(samples: Samples, window: Window, tz: str = "UTC") -> Frame:
     ordered by series number. Where a series has several points at one time the last received counts.
     """
     series, row_of = np.unique(samples.series, return_inverse=True)
-    step = np.repeat(row_of.reshape(-1), np.diff(samples.indptr))
-    offset = samples.timestamps_ms - window.start_ms
-    column = offset // window.step_ms
-    keep = (offset % window.step_ms == 0) & (column >= 0) & (column < window.n_steps)
-    keep &= np.isfinite(samples.values)
     values = np.full((series.size, window.n_steps), np.nan)
-    values[step[keep], column[keep]] = samples.values[keep]
+    points = samples.indptr, samples.timestamps_ms, samples.values
+    place_points(row_of.reshape(-1), *points, window.start_ms, window.step_ms, values)
     return Frame(series, window.timestamps_ms(), values, window.step_ms, tz)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -43,14 +44,14 @@ class _Source:
 
 
 class _Job:
-    """A piece and its samples to come."""
+    """A piece and its answer to come."""
 
-    def __init__(self, piece: Window, future: Future[Samples]) -> None:
+    def __init__(self, piece: Window, future: Future[bytearray]) -> None:
         self.piece = piece
         self._future = future
 
-    def result(self) -> Samples:
-        """The samples, once they are there: the endpoint bounds the wait."""
+    def result(self) -> bytearray:
+        """The answer, once it is there: the endpoint bounds the wait."""
         try:
             return self._future.result()
         except CancelledError as err:
@@ -59,7 +60,7 @@ class _Job:
     def abandon(self, meters: _Meters) -> None:
         """Nobody will take the result."""
 
-        def count(future: Future[Samples]) -> None:
+        def count(future: Future[bytearray]) -> None:
             if not future.cancelled() and future.exception() is None:
                 meters.n_waiting.dec()
 
@@ -129,20 +130,27 @@ class VmReader:
     def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
         source, meters = self._source(query), self._meters_of(query, scheduler_alias)
         pieces = Pieces(window, self._limit(query, window), source.n_series)
-        job = self._start(query, pieces, source, meters)
+        job = self._start(query, pieces, meters)
         try:
             while job is not None:
                 try:
-                    samples = job.result()
+                    body = job.result()
                 except TooMuchError as err:
                     self._shrink(pieces, job.piece, err)
-                    job = self._start(query, pieces, source, meters)
+                    job = self._start(query, pieces, meters)
                     continue
                 meters.n_waiting.dec()
+                piece, job = job.piece, None
+                # Where its size is known the next piece is fetched while this one is decoded and used.
+                is_sized = source.n_series is not None
+                if is_sized:
+                    job = self._start(query, pieces, meters)
+                samples = self._decode(query, piece, body, source, meters)
+                del body
                 source.n_series = samples.series.size
                 pieces.learn(samples.series.size)
-                # The next piece is fetched and decoded while this one is used.
-                piece, job = job.piece, self._start(query, pieces, source, meters)
+                if not is_sized:
+                    job = self._start(query, pieces, meters)
                 yield piece, samples
         finally:
             if job is not None:
@@ -174,37 +182,43 @@ class VmReader:
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._endpoint.close()
 
-    def _start(self, query: Query, pieces: Pieces, source: _Source, meters: _Meters) -> _Job | None:
+    def _start(self, query: Query, pieces: Pieces, meters: _Meters) -> _Job | None:
         """The fetch of the next piece, begun on a worker thread; None when the window is covered."""
         piece = pieces.next()
         if piece is None:
             return None
         try:
-            return _Job(piece, self._executor.submit(self._fetch, query, piece, source, meters))
+            return _Job(piece, self._executor.submit(self._fetch, query, piece, meters))
         except RuntimeError as err:
             raise ReadError(CLOSED, "io_error") from err
 
-    def _fetch(self, query: Query, piece: Window, source: _Source, meters: _Meters) -> Samples:
-        try:
+    def _fetch(self, query: Query, piece: Window, meters: _Meters) -> bytearray:
+        with self._placed_error(query, piece):
             body = self._endpoint.get(query, piece, meters.observe)
-            meters.n_bytes.inc(len(body))
-            samples = self._decode(query, body, source, meters)
+        meters.n_bytes.inc(len(body))
+        meters.n_waiting.inc()
+        return body
+
+    @contextlib.contextmanager
+    def _placed_error(self, query: Query, piece: Window) -> Iterator[None]:
+        """Errors say which query they are of, where and when."""
+        try:
+            yield
         except ReadError as err:
             where = self._endpoint.url(query.tenant_id)
             span = f"start={seconds_text(piece.start_ms)}, end={seconds_text(piece.end_ms)}"
             step = f"step={seconds_text(piece.step_ms)}"
             err.args = (f"Error querying {where} for {query.alias!r} with {span}, {step}: {err}",)
             raise
-        meters.n_waiting.inc()
-        return samples
 
-    def _decode(self, query: Query, body: bytearray, source: _Source, meters: _Meters) -> Samples:
+    def _decode(self, query: Query, piece: Window, body: bytearray, source: _Source, meters: _Meters) -> Samples:
         n_known = len(source.table)
         started = time.monotonic()
-        try:
-            answer = source.decoder.decode(body)
-        except DecodeError as err:
-            raise ReadError(f"status 200: {shortened(clean(str(err)))}", "200") from err
+        with self._placed_error(query, piece):
+            try:
+                answer = source.decoder.decode(body)
+            except DecodeError as err:
+                raise ReadError(f"status 200: {shortened(clean(str(err)))}", "200") from err
         meters.parse_seconds.observe(time.monotonic() - started)
         meters.n_series.inc(answer.samples.series.size)
         meters.n_points.inc(answer.samples.n_points)
