@@ -3,8 +3,9 @@
 Run: python benchmarks/tick.py --datasource-url http://127.0.0.1:8428 --series 2000 20000
 
 Seeds the series when they are missing (14 days at 5 minutes), runs each size in a process of its own, and prints
-one row each: wall time from the first request to the last acknowledged write, CPU seconds of this process, peak
-resident memory. Everything on the way is the service's own code.
+one row each: wall time from the first request to the last acknowledged write, CPU seconds of this process and of the
+database, peak resident memory. `fit_ratio` and `tick_ratio` are times as long as the same requests alone take, by the
+same client, their answers thrown away; `cpu_share` is our CPU time in units of the database's for the same ticks.
 """
 
 from __future__ import annotations
@@ -17,18 +18,38 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import orjson
 
+from engine.config.schema import Config, load_config
+from engine.frame import Batch, Output, Query, Window
+from engine.metrics import Metrics
+from engine.pool import Pool
+from engine.reader.pieces import Pieces
+from engine.reader.query_range import RangeEndpoint
+from engine.series import SeriesTable
+from engine.service import make_reader, make_tasks, make_writer
+from engine.writer.encode import Encoder
+from engine.writer.post import ImportEndpoint
+from engine.writer.settings import VmWriterSettings
+
+COLUMNS = ("anomaly_score", "yhat", "yhat_lower", "yhat_upper", "y")
+
 STEP_S = 300
 DAYS = 14
 CONFIG = """
 schedulers: {{s: {{class: periodic, fit_window: 14d, fit_every: 1d, infer_every: 5m}}}}
 models: {{m: {{class: {model}, queries: all, schedulers: all}}}}
-reader: {{datasource_url: "{url}", sampling_period: 5m, queries: {{q: {{expr: "tick_{n_series}"}}}}}}
+reader:
+  datasource_url: "{url}"
+  sampling_period: 5m
+  queries:
+    q: {{expr: "tick_{n_series}"}}
+    one: {{expr: 'tick_{n_series}{{series="s00000"}}'}}
 writer: {{datasource_url: "{url}"}}
 """
 
@@ -58,38 +79,91 @@ def peak_rss_mib() -> float:
 
 def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict[str, float]:
     """One fit, then `ticks` inferences, each a further step."""
-    from engine.config.schema import load_config
-    from engine.metrics import Metrics
-    from engine.pool import Pool
-    from engine.service import make_reader, make_tasks, make_writer
-
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(CONFIG.format(url=url, model=model, n_series=n_series))
         file.flush()
         config = load_config([Path(file.name)], {})
     metrics, pool = Metrics(), Pool()
     reader, writer = make_reader(config, metrics), make_writer(config, metrics)
-    (task,) = make_tasks(config, "s", reader, writer, pool, metrics)
+    task, one = make_tasks(config, "s", reader, writer, pool, metrics)
     row = {"series": n_series, "rss_start_mib": peak_rss_mib()}
     at_ms = end_s * 1000
+    window = Window(at_ms - DAYS * 86_400_000, at_ms, STEP_S * 1000)
+    # Kernels are loaded, and what the database keeps of these days in memory it has before either is timed. Each read
+    # of all series has a text of its own: answers are remembered, too.
+    one.unit.fit(at_ms)
+    texts = [replace(task.unit.query, expr=f"tick_{n_series}{{{filters}}}") for filters in ('job="tick"', 'job!=""')]
+    bare_read_s(config, texts[0], window, n_series)
     started, cpu = time.perf_counter(), time.process_time()
     task.unit.fit(at_ms)
     row |= {"fit_s": time.perf_counter() - started, "fit_cpu_s": time.process_time() - cpu}
     row["rss_fit_mib"] = peak_rss_mib()
+    row["fit_ratio"] = row["fit_s"] / bare_read_s(config, texts[1], window, n_series)
     walls, cpus = [], []
     for k in range(ticks + 1):
+        if k == 1:
+            before = database_cpu_s(url)
         started, cpu = time.perf_counter(), time.process_time()
         task.unit.infer(at_ms + k * STEP_S * 1000)
         if not writer.drain(300):
             raise SystemExit("the outputs were not taken within 300 s")
         walls.append(time.perf_counter() - started)
         cpus.append(time.process_time() - cpu)
+    database_cpu = database_cpu_s(url) - before
+    later = range(ticks + 1, 2 * ticks + 2)  # times that the database was not asked for yet
+    bare = [bare_pair_s(config, texts[0], at_ms + k * STEP_S * 1000, n_series, model) for k in later]
     # The first tick also makes the label prefixes and compiles what is not cached.
     row |= {"first_tick_s": walls[0], "tick_s": statistics.median(walls[1:])}
-    row |= {"tick_cpu_s": statistics.median(cpus[1:]), "rss_peak_mib": peak_rss_mib()}
+    row |= {"tick_cpu_s": statistics.median(cpus[1:]), "database_cpu_s": database_cpu / ticks}
+    row["cpu_share"] = sum(cpus[1:]) / database_cpu
+    row["tick_ratio"] = statistics.median(walls[1:]) / statistics.median(bare[1:])
+    row["rss_peak_mib"] = peak_rss_mib()
     reader.close()
     writer.close(5)
     return row
+
+
+def database_cpu_s(url: str) -> float:
+    """CPU seconds that the database has used, which it says a second late."""
+    time.sleep(1.5)
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("process_cpu_seconds_total")))
+
+
+def bare_read_s(config: Config, query: Query, window: Window, n_series: int) -> float:
+    """Seconds to read a window into nothing: the same pieces by the same client, one after the other."""
+    endpoint = RangeEndpoint(config.reader, 1)  # type: ignore[arg-type]
+    pieces = Pieces(window, 30_000, n_series)
+    started = time.perf_counter()
+    while (piece := pieces.next()) is not None:
+        endpoint.get(query, piece, lambda _code, _seconds: None)
+    seconds = time.perf_counter() - started
+    endpoint.close()
+    return seconds
+
+
+def bare_pair_s(config: Config, query: Query, time_ms: int, n_series: int, model: str) -> float:
+    """Seconds of a tick's two requests alone: the same query, and import bodies of the same size, ready before."""
+    table = SeriesTable()
+    labels = [{"series": f"s{k:05d}", "job": "tick", "host": f"h{k % 97}"} for k in range(n_series)]
+    numbers = np.array([table.intern(each) for each in labels], dtype=np.int64)
+    values = np.random.default_rng(0).normal(100, 3, (n_series, 1))
+    output = Output(numbers, np.array([time_ms]), {name: values for name in COLUMNS})
+    settings = config.writer
+    assert isinstance(settings, VmWriterSettings)
+    encoder = Encoder(settings.metric_format, "", settings.batch_max_bytes, settings.batch_max_series)
+    bodies = [bytes(body.data) for body in encoder.encode(Batch(output, table, "q", model, "s", "bare"))]
+    reading, writing = RangeEndpoint(config.reader, 1), ImportEndpoint(settings)  # type: ignore[arg-type]
+    writing.post(b"", 30)
+    reading.get(replace(query, expr="vector(1)"), Window(time_ms, time_ms, STEP_S * 1000), lambda _code, _seconds: None)
+    started = time.perf_counter()
+    reading.get(query, Window(time_ms, time_ms, STEP_S * 1000), lambda _code, _seconds: None)
+    for body in bodies:
+        writing.post(body, 30)
+    seconds = time.perf_counter() - started
+    reading.close()
+    writing.close()
+    return seconds
 
 
 def main() -> None:
