@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +43,7 @@ STEP_S = 300
 DAYS = 14
 CONFIG = """
 schedulers: {{s: {{class: periodic, fit_window: 14d, fit_every: 1d, infer_every: 5m}}}}
-models: {{m: {{class: {model}, queries: all, schedulers: all}}}}
+models: {{{models}}}
 reader:
   datasource_url: "{url}"
   sampling_period: 5m
@@ -73,14 +73,16 @@ def seed(url: str, n_series: int, end_s: int) -> None:
 
 
 def peak_rss_mib() -> float:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory that this process has had; `getrusage` would count its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict[str, float]:
+def measure(url: str, n_series: int, models: Sequence[str], end_s: int, ticks: int) -> dict[str, float]:
     """One fit, then `ticks` inferences, each a further step."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(CONFIG.format(url=url, model=model, n_series=n_series))
+        classes = ", ".join(f"{name}: {{class: {name}, queries: all, schedulers: all}}" for name in models)
+        file.write(CONFIG.format(url=url, models=classes, n_series=n_series))
         file.flush()
         config = load_config([Path(file.name)], {})
     metrics, pool = Metrics(), Pool()
@@ -111,7 +113,7 @@ def measure(url: str, n_series: int, model: str, end_s: int, ticks: int) -> dict
         cpus.append(time.process_time() - cpu)
     database_cpu = database_cpu_s(url) - before
     later = range(ticks + 1, 2 * ticks + 2)  # times that the database was not asked for yet
-    bare = [bare_pair_s(config, texts[0], at_ms + k * STEP_S * 1000, n_series, model) for k in later]
+    bare = [bare_pair_s(config, texts[0], at_ms + k * STEP_S * 1000, n_series, models) for k in later]
     # The first tick also makes the label prefixes and compiles what is not cached.
     row |= {"first_tick_s": walls[0], "tick_s": statistics.median(walls[1:])}
     row |= {"tick_cpu_s": statistics.median(cpus[1:]), "database_cpu_s": database_cpu / ticks}
@@ -142,7 +144,7 @@ def bare_read_s(config: Config, query: Query, window: Window, n_series: int) -> 
     return seconds
 
 
-def bare_pair_s(config: Config, query: Query, time_ms: int, n_series: int, model: str) -> float:
+def bare_pair_s(config: Config, query: Query, time_ms: int, n_series: int, models: Sequence[str]) -> float:
     """Seconds of a tick's two requests alone: the same query, and import bodies of the same size, ready before."""
     table = SeriesTable()
     labels = [{"series": f"s{k:05d}", "job": "tick", "host": f"h{k % 97}"} for k in range(n_series)]
@@ -152,7 +154,8 @@ def bare_pair_s(config: Config, query: Query, time_ms: int, n_series: int, model
     settings = config.writer
     assert isinstance(settings, VmWriterSettings)
     encoder = Encoder(settings.metric_format, "", settings.batch_max_bytes, settings.batch_max_series)
-    bodies = [bytes(body.data) for body in encoder.encode(Batch(output, table, "q", model, "s", "bare"))]
+    batches = [Batch(output, table, "q", model, "s", "bare") for model in models]
+    bodies = [bytes(body.data) for batch in batches for body in encoder.encode(batch)]
     reading, writing = RangeEndpoint(config.reader, 1), ImportEndpoint(settings)  # type: ignore[arg-type]
     writing.post(b"", 30)
     reading.get(replace(query, expr="vector(1)"), Window(time_ms, time_ms, STEP_S * 1000), lambda _code, _seconds: None)
@@ -171,21 +174,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasource-url", required=True)
     parser.add_argument("--series", type=int, nargs="+", default=[2_000, 20_000])
-    parser.add_argument("--model", default="zscore_online")
+    parser.add_argument("--models", nargs="+", default=["zscore_online"])
     parser.add_argument("--ticks", type=int, default=5)
     parser.add_argument("--end", type=int, help="end of the fit window, Unix seconds")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     end_s = args.end or (int(time.time()) - 3600) // STEP_S * STEP_S
     if args.one:
-        print(json.dumps(measure(args.datasource_url, args.series[0], args.model, end_s, args.ticks)))
+        print(json.dumps(measure(args.datasource_url, args.series[0], args.models, end_s, args.ticks)))
         return
     for n_series in args.series:
         query = {"query": f"count(tick_{n_series})", "time": str(end_s)}
         found = httpx.get(f"{args.datasource_url}/api/v1/query", params=query).json()["data"]["result"]
         if not found:
             seed(args.datasource_url, n_series, end_s)
-        words = ["--datasource-url", args.datasource_url, "--series", str(n_series), "--model", args.model]
+        words = ["--datasource-url", args.datasource_url, "--series", str(n_series), "--models", *args.models]
         words += ["--ticks", str(args.ticks), "--end", str(end_s), "--one"]
         done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
         if done.returncode:

@@ -72,8 +72,10 @@ def engine_holtwinters(period: int, step_ms: int) -> Callable[[F64], F64]:
     model = HoltWinters(args={"trend": "add"}, seasonality=Duration(period * step_ms))
 
     def run(values: F64) -> F64:
-        scalars: F64 = fit(model, [frame_of(values, step_ms)], Pool(1)).columns["scalars"]
-        return scalars[:, SPREAD]
+        columns = fit(model, [frame_of(values, step_ms)], Pool(1)).columns
+        n_points, n_free = values.shape[1], period + 5  # its spread counts the parameters; the others' does not
+        spread: F64 = columns["scalars"][:, SPREAD] * np.sqrt(1 - n_free / n_points)
+        return spread
 
     return run
 
