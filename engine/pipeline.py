@@ -167,7 +167,10 @@ class Unit:
         reported = time.monotonic()
         for piece, samples in self._reader.read(self.query, window, self._scheduler_alias):
             self._leave_if_stopping()
-            yield self._place(samples, piece)
+            frame = self._place(samples, piece)
+            del samples  # the next piece needs its room
+            yield frame
+            del frame
             if time.monotonic() - reported > _PROGRESS_S:
                 reported = time.monotonic()
                 share = 100 * (piece.end_ms - window.start_ms) / max(1, window.end_ms - window.start_ms)

@@ -152,6 +152,7 @@ class VmReader:
                 if not is_sized:
                     job = self._start(query, pieces, meters)
                 yield piece, samples
+                del samples  # the next ones need its room
         finally:
             if job is not None:
                 job.abandon(meters)
