@@ -128,8 +128,13 @@ def _pace(scheduler: Settings) -> str:
 
 
 def _group(group: Group, config: Config, masker: Masker) -> Iterator[str]:
-    model = config.models[group.model_alias]
-    for alias in group.query_aliases:
-        query = config.queries[alias]
-        expr = " ".join(masker.text(query.expr).split())
-        yield f"    model {group.model_alias} ({tag(model)}) on {alias}, step {Duration(query.step_ms)}: {expr}"
+    """One line for a model on a query; one for a model of several queries, and one for each of these."""
+    model, queries = config.models[group.model_alias], [config.queries[alias] for alias in group.query_aliases]
+    exprs = [" ".join(masker.text(query.expr).split()) for query in queries]
+    names, step = " and ".join(group.query_aliases), Duration(queries[0].step_ms)
+    head = f"    model {group.model_alias} ({tag(model)}) on {names}, step {step}"
+    if len(queries) == 1:
+        yield f"{head}: {exprs[0]}"
+        return
+    yield f"{head}, as one:"
+    yield from (f"      {query.alias}: {expr}" for query, expr in zip(queries, exprs, strict=True))

@@ -271,6 +271,15 @@ def test_the_dry_run_names_what_runs(load):
         assert part in text
 
 
+def test_the_dry_run_names_a_model_of_several_queries_once(load):
+    models = "models: {m: {class: isolation_forest_multivariate, queries: all, schedulers: all}}\n"
+    text = describe(load(models=models, reader=reader(queries={"a": {"expr": "u"}, "b": {"expr": "v  + w"}})))
+    assert text.count("model m (isolation_forest_multivariate)") == 1
+    lines = [line.removeprefix("#").strip() for line in text.splitlines()]
+    start = lines.index("model m (isolation_forest_multivariate) on a and b, step 1m, as one:")
+    assert lines[start + 1 : start + 3] == ["a: u", "b: v + w"]
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
