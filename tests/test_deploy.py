@@ -144,6 +144,7 @@ def service_lines(instance: str, end_s: int) -> list[dict[str, Any]]:
     for name in ("model_runs_skipped", "model_run_errors"):
         put(f"vmanomaly_{name}_total", lambda t: t if ill else 0, model)
     put("vmanomaly_model_runs_total", lambda t: t, model)
+    put("vmanomaly_state_commit_errors_total", lambda t: t // 60 if ill else 0, model)
     for part in ("reader", "writer"):
         put(f"vmanomaly_{part}_responses_total", lambda t: t, {"code": "200"}, io)
         put(f"vmanomaly_{part}_responses_total", lambda t: t if ill else 0, {"code": "500"}, io)
