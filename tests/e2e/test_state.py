@@ -13,16 +13,16 @@ from tests.e2e.stack import Engine, Stack, needs_stack, running, until
 
 pytestmark = [pytest.mark.e2e, needs_stack]
 
-STEP_S = 5
+STEP_S = 2
 N_SERIES = 40
 CONFIG = """
 schedulers:
-  s: {class: periodic, infer_every: 5s, fit_every: 1h, fit_window: 20m}
+  s: {class: periodic, infer_every: 2s, fit_every: 1h, fit_window: 20m}
 models:
   zscore: {class: zscore_online, queries: all, schedulers: all}
   envelope: {class: temporal_envelope, queries: all, schedulers: all}
   prophet: {class: prophet, queries: all, schedulers: all}
-reader: {datasource_url: "{url}", sampling_period: 5s, settle: 1s, queries: {load: {expr: load}}}
+reader: {datasource_url: "{url}", sampling_period: 2s, settle: 1s, queries: {load: {expr: load}}}
 writer: {datasource_url: "{url}"}
 """
 
