@@ -109,3 +109,7 @@ class Metrics:
             "vmanomaly_writer_datapoints_dropped", "Points given up: refused, or the queue was full", (*_IO, "reason")
         )
         self.write_queue = gauge("vmanomaly_writer_queue_bytes", "Outputs that wait to be written", ("url",))
+        self.spool_bytes = gauge("vmanomaly_writer_spool_bytes", "Outputs on disk until they are written", ("url",))
+        self.spool_age = gauge(
+            "vmanomaly_writer_spool_oldest_seconds", "For how long the oldest output has waited", ("url",)
+        )

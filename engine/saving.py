@@ -5,30 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from engine.disk.codec import Record, is_plain
+from engine.disk.names import Names, ReadNumbers, WrittenNames
 from engine.errors import ModelError, StateError
 from engine.frame import I64, Frame, State
 from engine.group import Group
 from engine.metrics import Metrics
 from engine.series import SeriesTable
-from engine.state.codec import Record, is_plain
 from engine.state.store import Keeper
+from engine.writer.base import Writer
 
 log = logging.getLogger("state")
 
 # The same trouble is not logged again sooner than this.
 _REPEAT_S = 600.0
-
-
-class Names(Protocol):
-    """What numbers of series stand for, as text that outlives the process."""
-
-    def text(self, number: int) -> bytes: ...
-
-    def numbers(self, texts: Sequence[bytes]) -> I64: ...
 
 
 class Saver:
@@ -40,17 +34,19 @@ class Saver:
     Parameters
     ----------
     names : of the numbers in the group's state.
+    writer : what it has not on disk or delivered is not committed as consumed.
     """
 
-    def __init__(self, group: Group, names: Names, keeper: Keeper, metrics: Metrics) -> None:
+    def __init__(self, group: Group, names: Names, keeper: Keeper, writer: Writer, metrics: Metrics) -> None:
         self._group = group
+        self._writer = writer
         self._names = names
         self._keeper = keeper
         self._seconds = metrics.state_seconds.labels(**group.names)
         self._errors = metrics.state_errors.labels(**group.names)
         self._size = metrics.state_bytes.labels(**group.names)
-        self._named = np.zeros(0, dtype=np.bool_)
-        self._is_restored = False
+        self._written = WrittenNames(names)
+        self._wants_snapshot = False
         self._facts: Mapping[str, Any] = {}
         self._logged_at = -_REPEAT_S
         group.keeps_consumed = True
@@ -63,22 +59,26 @@ class Saver:
         snapshot, records = found
         started = time.monotonic()
         try:
-            numbers = _Numbers(self._names)
+            numbers = ReadNumbers(self._names)
             numbers.learn(snapshot)
             state, seen = _state(snapshot, numbers), _column(snapshot, "seen.series", numbers)
+            written_to = snapshot.facts["written_to"]
             self._group.restore(
                 state, snapshot.arrays["is_fitted"], seen, snapshot.arrays["seen.times"], snapshot.facts["fitted_to_ms"]
             )
             n_records = 0
             for n_records, record in enumerate(records, 1):  # noqa: B007 - the count is logged
                 numbers.learn(record)
+                written_to = record.facts["written_to"]
                 for frame in _frames(record, numbers):
                     self._group.replay(frame, table)
+            if self._writer.has_lost(snapshot.facts["of_fit"]["written_to"], written_to):
+                raise StateError("results that belong to it were damaged on disk before they were written")
         except (StateError, ModelError, LookupError, TypeError, ValueError) as err:
             log.warning("State of %s cannot be used and is fitted anew: %s", self._shown, err)
             self._group.forget()
             return None
-        self._is_restored = True
+        self._wants_snapshot = True  # numbers on disk are those of the process that wrote them
         self._facts = snapshot.facts["of_fit"]
         log.info("State of %s restored: %d series, %d later inferences, in %.2f s",
                  self._shown, state.series.size, n_records, time.monotonic() - started)  # fmt: skip
@@ -91,7 +91,7 @@ class Saver:
         ----------
         facts : of the fit, for whoever restores it.
         """
-        self._facts = facts
+        self._facts = {**facts, "written_to": self._writer.position()}
         self._commit(is_fit=True)
 
     def commit(self) -> None:
@@ -104,10 +104,12 @@ class Saver:
             with self._group.at_rest() as consumed:
                 if self._group.state is None or not (is_fit or consumed) or not self._is_plain(self._group.state):
                     return
-                # Numbers on disk are those of the process that wrote them.
-                if is_fit or self._is_restored or self._keeper.wants_snapshot:
+                if not self._writer.is_safe():
+                    self._wants_snapshot = True
+                    return
+                if is_fit or self._wants_snapshot or self._keeper.wants_snapshot:
                     self._keeper.save(self._snapshot())
-                    self._is_restored = False
+                    self._wants_snapshot = False
                 else:
                     self._keeper.append(self._record(consumed))
         except StateError as err:
@@ -132,9 +134,12 @@ class Saver:
         arrays |= {f"group_columns.{name}": column for name, column in state.group_columns.items()}
         if state.groups is not None:
             arrays["groups"] = state.groups
-        self._named = np.zeros(0, dtype=np.bool_)
-        arrays |= self._new_names(np.union1d(state.series, seen))
-        return Record({"fitted_to_ms": group.fitted_to_ms, "of_fit": dict(self._facts)}, arrays)
+        self._written = WrittenNames(self._names)
+        arrays |= self._written.new(np.union1d(state.series, seen))
+        return Record(
+            {"fitted_to_ms": group.fitted_to_ms, "of_fit": dict(self._facts), "written_to": self._writer.position()},
+            arrays,
+        )
 
     def _record(self, frames: Sequence[Frame]) -> Record:
         """What was consumed; series that all frames have in common are written once."""
@@ -143,19 +148,9 @@ class Saver:
             if k == 0 or not np.array_equal(frame.series, frames[k - 1].series):
                 arrays[f"{k}.series"] = frame.series
             arrays |= {f"{k}.times": frame.timestamps_ms, f"{k}.values": frame.values}
-        arrays |= self._new_names(np.unique(np.concatenate([frame.series for frame in frames])))
-        return Record({"step_ms": frames[0].step_ms, "tz": frames[0].tz, "n_frames": len(frames)}, arrays)
-
-    def _new_names(self, numbers: I64) -> dict[str, Any]:
-        """Texts of numbers that the files do not know yet."""
-        top = int(numbers[-1]) + 1 if numbers.size else 0
-        if top > self._named.size:
-            self._named = np.concatenate([self._named, np.zeros(max(top, 2 * self._named.size), dtype=np.bool_)])
-        new = numbers[~self._named[numbers]]
-        self._named[new] = True
-        texts = [self._names.text(number) for number in new.tolist()]
-        sizes = np.array([len(text) for text in texts], dtype=np.int64)
-        return {"names": new, "names.sizes": sizes, "names.texts": np.frombuffer(b"".join(texts), dtype=np.uint8)}
+        arrays |= self._written.new(np.unique(np.concatenate([frame.series for frame in frames])))
+        facts = {"step_ms": frames[0].step_ms, "tz": frames[0].tz, "n_frames": len(frames)}
+        return Record({**facts, "written_to": self._writer.position()}, arrays)
 
     def _is_plain(self, state: State) -> bool:
         """State of objects, which some custom models have, stays in memory."""
@@ -167,34 +162,11 @@ class Saver:
         return f"model {names['model_alias']!r}, query {names['query_key']!r}"
 
 
-class _Numbers:
-    """Numbers of this process for those of the one that wrote."""
-
-    def __init__(self, names: Names) -> None:
-        self._names = names
-        self._here = np.full(0, -1, dtype=np.int64)
-
-    def learn(self, record: Record) -> None:
-        old, sizes = record.arrays["names"], record.arrays["names.sizes"]
-        text, ends = record.arrays["names.texts"].tobytes(), np.cumsum(sizes).tolist()
-        texts = [text[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
-        top = int(old.max(initial=-1)) + 1
-        if top > self._here.size:
-            self._here = np.concatenate([self._here, np.full(top - self._here.size, -1, dtype=np.int64)])
-        self._here[old] = self._names.numbers(texts)
-
-    def here(self, numbers: I64) -> I64:
-        found: I64 = self._here[numbers]
-        if (found < 0).any():
-            raise StateError("a series has no name")
-        return found
-
-
-def _column(record: Record, name: str, numbers: _Numbers) -> I64:
+def _column(record: Record, name: str, numbers: ReadNumbers) -> I64:
     return numbers.here(record.arrays[name])
 
 
-def _state(record: Record, numbers: _Numbers) -> State:
+def _state(record: Record, numbers: ReadNumbers) -> State:
     def named(prefix: str) -> dict[str, Any]:
         return {n.removeprefix(prefix): a for n, a in record.arrays.items() if n.startswith(prefix)}
 
@@ -207,7 +179,7 @@ def _state(record: Record, numbers: _Numbers) -> State:
     )
 
 
-def _frames(record: Record, numbers: _Numbers) -> list[Frame]:
+def _frames(record: Record, numbers: ReadNumbers) -> list[Frame]:
     frames: list[Frame] = []
     series = np.empty(0, dtype=np.int64)
     for k in range(record.facts["n_frames"]):

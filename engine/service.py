@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -88,7 +89,7 @@ def make_writer(config: Config, metrics: Metrics) -> Writer:
     if isinstance(settings, VmWriterSettings):
         from engine.writer.vm import VmWriter
 
-        writer = VmWriter(settings, metrics)
+        writer = VmWriter(settings, metrics, spool_folder(config, settings))
         _in_background(writer.probe)
         return writer
     if isinstance(settings, LocalWriterSettings):
@@ -98,6 +99,13 @@ def make_writer(config: Config, metrics: Metrics) -> Writer:
     from engine.writer.noop import NoopWriter
 
     return NoopWriter()
+
+
+def spool_folder(config: Config, settings: VmWriterSettings) -> Path | None:
+    """Where results wait on disk: as configured, or beside the state."""
+    if settings.spool is not None and settings.spool.dir is not None:
+        return Path(settings.spool.dir).absolute()
+    return None if config.state_dir is None else config.state_dir / "spool"
 
 
 def _in_background(probe: Callable[[], None]) -> None:
@@ -139,7 +147,7 @@ def make_tasks(
     tasks = []
     for index, feed in enumerate(feeds.values()):
         query = feed.query
-        savers = {} if store is None else {g: _make_saver(config, g, feed, store, metrics) for g in feed.groups}
+        savers = {} if store is None else {g: _make_saver(config, g, feed, store, writer, metrics) for g in feed.groups}
         unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping, savers)
         delay_ms = settings.infer_every * index // len(feeds) if settings.scatter_infer_jobs else 0
         task = Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms))
@@ -188,7 +196,9 @@ def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool:
     return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
 
 
-def _make_saver(config: Config, group: Group, feed: _Feed, store: StateStore, metrics: Metrics) -> Saver:
+def _make_saver(
+    config: Config, group: Group, feed: _Feed, store: StateStore, writer: Writer, metrics: Metrics
+) -> Saver:
     """What keeps a group's state; it is used again while nothing changes that state is made of."""
     alias = group.names["scheduler_alias"]
     own = {name: getattr(group.model, name) for name in group.model.__struct_fields__ if name not in _ATTACHED}
@@ -196,7 +206,7 @@ def _make_saver(config: Config, group: Group, feed: _Feed, store: StateStore, me
              getattr(config.reader, "extra_filters", None)]  # fmt: skip
     names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
     table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
-    return Saver(group, table, store.keeper(names, fingerprint(parts)), metrics)
+    return Saver(group, table, store.keeper(names, fingerprint(parts)), writer, metrics)
 
 
 def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:

@@ -15,6 +15,10 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 _ISO = re.compile(r"P(?=T?\d)(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)D)?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
 _ISO_MS = (604_800_000, 86_400_000, 86_400_000, 3_600_000, 60_000, 1_000)
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB|)")
+_UNIT_BYTES = {"": 1, "B": 1} | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
+_UNIT_BYTES |= {f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of settings types: frozen, keyword only. Fields are the documented keys."""
@@ -67,6 +71,29 @@ class Duration(int):
             if count:
                 parts.append(f"{count}{unit}")
         return ("-" if self < 0 else "") + ("".join(parts) or "0s")
+
+
+class Size(int):
+    """Bytes, written as "512MiB", "1.5 GB" or a whole number."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The size that a configuration value says.
+
+        Raises
+        ------
+        ValueError : it says none.
+        """
+        match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            raise ValueError('expected a size like "512MiB"')
+        return cls(float(match[1]) * _UNIT_BYTES[match[2]])
+
+    def __str__(self) -> str:
+        """The shortest text that parses back to the same size."""
+        units = sorted(_UNIT_BYTES.items(), key=lambda item: -item[1])
+        unit, factor = next((u, f) for u, f in units if int(self) % f == 0)
+        return f"{int(self) // factor}{unit}"
 
 
 class Pair(tuple[float, float]):

@@ -62,6 +62,15 @@ class MemoryWriter:
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
 
+    def position(self) -> int:
+        return len(self.batches)
+
+    def is_safe(self) -> bool:
+        return True
+
+    def has_lost(self, start: int, end: int) -> bool:
+        return False
+
     def drain(self, timeout_s: float) -> bool:
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,11 @@ from engine.scheduler.settings import (
     PeriodicSettings,
 )
 from engine.server.settings import MonitoringSettings, ServerSettings
-from engine.settings import Duration, Settings
+from engine.settings import Duration, Settings, Size
 
 SchedulerSettings = PeriodicSettings | OneoffSettings | BacktestingSettings | NoopSchedulerSettings
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(%|B|KB|MB|GB|TB|KiB|MiB|GiB|TiB|)")
-_UNITS = {"": 1, "B": 1} | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
-_UNITS |= {f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)}
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _LEAST_BYTES = 16 << 20
 
 
@@ -43,22 +40,19 @@ class MemoryBudget(str):
         ValueError : it says none.
         """
         text = str(value).strip()
-        match = None if isinstance(value, bool) else _SIZE.fullmatch(text)
-        number = float(match[1]) if match else math.nan
-        in_bounds = 0 < number <= 100 if match and match[2] == "%" else match and _bytes(match) >= _LEAST_BYTES
+        share = _SHARE.fullmatch(text)
+        try:
+            in_bounds = 0 < float(share[1]) <= 100 if share else Size.parse(value) >= _LEAST_BYTES
+        except ValueError:
+            in_bounds = False
         if not in_bounds:
             raise ValueError('expected at least "16MiB", or a share of the memory like "60%"')
         return cls(text)
 
     def bytes_of(self, capacity_bytes: int) -> int:
         """The budget in bytes where the container has `capacity_bytes`."""
-        match = _SIZE.fullmatch(self)
-        assert match is not None, "parse() made it"
-        return int(capacity_bytes * float(match[1]) / 100) if match[2] == "%" else _bytes(match)
-
-
-def _bytes(match: re.Match[str]) -> int:
-    return int(float(match[1]) * _UNITS[match[2]])
+        share = _SHARE.fullmatch(self)
+        return int(capacity_bytes * float(share[1]) / 100) if share else Size.parse(self)
 
 
 class LogLevel(str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -17,10 +16,10 @@ from typing import Any
 
 import msgspec
 
+from engine.disk.codec import Record, decode, encode
+from engine.disk.files import lock, read_whole, write_whole
+from engine.disk.journal import Journal
 from engine.errors import StartError, StateError
-from engine.state.codec import Record, decode, encode
-from engine.state.files import read_whole, write_whole
-from engine.state.journal import Journal
 
 log = logging.getLogger("state")
 
@@ -141,10 +140,9 @@ class StateStore:
         self._mutex = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = lock(folder, _WAIT_S)
         except OSError as err:
             raise StartError(f"state cannot be kept in {folder}: {err.strerror}") from err
-        _wait_for(self._lock, folder)
         self._db = self._open()
         self._made: set[str] = set()
         self._sweep()
@@ -258,16 +256,3 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _wait_for(lock: int, folder: Path) -> None:
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if time.monotonic() >= deadline:
-                os.close(lock)
-                raise StartError(f"state in {folder} is in use by another process") from None
-            time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,11 +40,10 @@ class _Tails:
     A series that equals an earlier one after the generated labels have won has an empty tail: it is not written.
     """
 
-    def __init__(self, table: SeriesTable, query_key: str, generated: frozenset[str], warnings: LabelWarnings) -> None:
+    def __init__(self, query_key: str, generated: frozenset[str], warnings: LabelWarnings) -> None:
         self.data: U8 = np.empty(0, dtype=np.uint8)
         self.offsets: I64 = np.zeros(1, dtype=np.int64)
         self.longest = 0
-        self._table = table
         self._query_key = query_key
         self._generated = generated
         self._warnings = warnings
@@ -52,9 +52,9 @@ class _Tails:
     def __len__(self) -> int:
         return self.offsets.size - 1
 
-    def grow(self, n_series: int) -> None:
-        """Know the series below `n_series`; Python work for new ones only."""
-        new = [self._tail(k) for k in range(len(self), n_series)]
+    def grow(self, table: SeriesTable, n_series: int) -> None:
+        """Know the series below `n_series` of the table; Python work for new ones only."""
+        new = [self._tail(table.labels(k)) for k in range(len(self), n_series)]
         if not new:
             return
         ends = self.offsets[-1] + np.cumsum([len(tail) for tail in new])
@@ -62,8 +62,7 @@ class _Tails:
         self.offsets = np.concatenate([self.offsets, ends])
         self.longest = max(self.longest, *map(len, new))
 
-    def _tail(self, series: int) -> bytes:
-        labels = self._table.labels(series)
+    def _tail(self, labels: dict[str, str]) -> bytes:
         received = received_labels(labels, self._generated)
         text = orjson.dumps(received)
         digest = hashlib.blake2b(text, digest_size=16).digest()
@@ -99,7 +98,8 @@ class Encoder:
         self._max_bytes = max_bytes
         self._max_series = max_series
         self._max_cached = max_cached
-        self._cache: OrderedDict[tuple[SeriesTable, str, frozenset[str]], _Tails] = OrderedDict()
+        # Tables of what was read back from disk come and go.
+        self._cache: OrderedDict[tuple[weakref.ref[SeriesTable], str, frozenset[str]], _Tails] = OrderedDict()
         self._buffer: U8 = np.empty(0, dtype=np.uint8)
 
     def encode(self, batch: Batch) -> Iterator[Body]:
@@ -128,10 +128,14 @@ class Encoder:
 
     def _tails(self, batch: Batch) -> _Tails:
         generated = frozenset(generated_labels(self._format, batch, "y"))
-        key = batch.table, batch.query_key, generated
-        tails = self._cache.setdefault(key, _Tails(batch.table, batch.query_key, generated, self._warnings))
+        key = weakref.ref(batch.table), batch.query_key, generated
+        if key not in self._cache:
+            for dead in [known for known in self._cache if known[0]() is None]:
+                del self._cache[dead]
+            self._cache[key] = _Tails(batch.query_key, generated, self._warnings)
+        tails = self._cache[key]
         self._cache.move_to_end(key)
-        tails.grow(int(batch.output.series.max()) + 1)
+        tails.grow(batch.table, int(batch.output.series.max()) + 1)
         if self._max_cached is not None:
             while self._cache and sum(map(len, self._cache.values())) > self._max_cached:
                 self._cache.popitem(last=False)

@@ -61,6 +61,18 @@ class LocalWriter:
                 self._give_up(self._queue.popleft(), "queue_full", "the queue is full")
             self._changed.notify_all()
 
+    def position(self) -> int:
+        """Nothing is kept but in memory."""
+        return 0
+
+    def is_safe(self) -> bool:
+        """Batches wait for a moment in memory only: a kill just then loses them."""
+        return True
+
+    def has_lost(self, start: int, end: int) -> bool:
+        """There is no spool."""
+        return False
+
     def drain(self, timeout_s: float) -> bool:
         """Wait until all batches are written; false when the time was over first."""
         with self._changed:

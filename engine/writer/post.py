@@ -15,6 +15,8 @@ from engine.writer.settings import VmWriterSettings
 # the time of a write. docs/writing.md has the measurement.
 GZIP_MIN_BYTES = 16 << 10
 _SHOWN = 200
+_STARTED = "process_start_time_seconds "
+_LONGEST_METRICS = 4 << 20
 
 
 class TemporaryWriteError(WriteError):
@@ -46,6 +48,8 @@ class ImportEndpoint:
         self._is_remote = not is_loopback(self._url.host)
         self._client = self._connect()
         self.shown_url = str(self._url.copy_with(query=None))
+        base = httpx.URL(settings.datasource_url).copy_with(userinfo=b"", query=None)
+        self._metrics_url = base.copy_with(path=f"{base.path.rstrip('/')}/metrics")
 
     def post(self, data: bytes, timeout_s: float) -> int:
         """Deliver a body; returns the status of success.
@@ -66,6 +70,28 @@ class ImportEndpoint:
         if answer.is_success:
             return answer.status_code
         raise self._refusal(answer)
+
+    def start_time(self, timeout_s: float) -> float | None:
+        """When the server started, as its own metrics say, Unix seconds; None where they are not served.
+
+        Raises
+        ------
+        TemporaryWriteError : it did not answer.
+        """
+        try:
+            with self._client.stream("GET", self._metrics_url, timeout=timeout_s) as answer:
+                found, size = None, 0
+                for line in answer.iter_lines():  # all of them: the connection is used again
+                    size += len(line)
+                    if line.startswith(_STARTED) and answer.is_success:
+                        found = float(line.removeprefix(_STARTED))
+                    if size > _LONGEST_METRICS:
+                        break
+                return found
+        except ValueError:
+            return None
+        except (httpx.HTTPError, OSError, RuntimeError) as err:
+            raise TemporaryWriteError(f"{self._metrics_url}: {explain(err)}", error_code(err)) from err
 
     def reconnect(self) -> None:
         """Drop all connections: the next request opens a new one."""
@@ -94,6 +120,26 @@ class ImportEndpoint:
         for secret in (self._settings.password, self._settings.bearer_token):
             text = text.replace(secret, "***") if secret else text
         return text
+
+
+class RestartWatch:
+    """Notices that the server was started anew between two looks: a restart need not break a connection of ours."""
+
+    def __init__(self, endpoint: ImportEndpoint, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._started: float | None = None
+
+    def is_restarted(self) -> bool:
+        """Whether it was started since the last look; false at the first one, and where it does not say.
+
+        Raises
+        ------
+        TemporaryWriteError : it did not answer.
+        """
+        before, found = self._started, self._endpoint.start_time(self._timeout_s)
+        self._started = before if found is None else found
+        return before is not None and self._started != before
 
 
 def _with_credentials_apart(settings: VmWriterSettings) -> VmWriterSettings:

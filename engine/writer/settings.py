@@ -7,9 +7,17 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from engine.http import Connection
-from engine.settings import Duration, Settings
+from engine.settings import Duration, Settings, Size
 
 METRIC_FORMAT = {"__name__": "$VAR", "for": "$QUERY_KEY"}
+
+
+class SpoolSettings(Settings, frozen=True, kw_only=True):
+    """``writer.spool``: where results wait on disk, and how many; the oldest are given up beyond."""
+
+    dir: Annotated[str, Meta(min_length=1)] | None = None
+    max_bytes: Size = Size(1 << 30)
+    max_age: Duration = Duration(86_400_000)
 
 
 class VmWriterSettings(Connection, frozen=True, kw_only=True, tag_field="class", tag="vm"):
@@ -24,6 +32,7 @@ class VmWriterSettings(Connection, frozen=True, kw_only=True, tag_field="class",
     batch_max_series: Annotated[int, Meta(gt=0)] = 10_000
     batch_max_bytes: Annotated[int, Meta(gt=0)] = 8 << 20
     metric_prefix_cache_max_entries: Annotated[int, Meta(ge=0)] | None = None
+    spool: SpoolSettings | None = None
 
 
 class LocalWriterSettings(Settings, frozen=True, kw_only=True, tag_field="class", tag="local"):

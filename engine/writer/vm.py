@@ -6,44 +6,59 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from engine.errors import WriteError
 from engine.frame import Batch
 from engine.metrics import Metrics
+from engine.spool.refused import Refused
+from engine.spool.spool import GivenUp, Spool
 from engine.writer.encode import Body, Encoder
-from engine.writer.post import ImportEndpoint, TemporaryWriteError
-from engine.writer.queue import Delivery, DeliveryQueue, RecentBatches
-from engine.writer.settings import VmWriterSettings
+from engine.writer.post import ImportEndpoint, RestartWatch, TemporaryWriteError
+from engine.writer.queue import Delivery, DeliveryQueue
+from engine.writer.settings import SpoolSettings, VmWriterSettings
 
 log = logging.getLogger("writer.vm")
 
 QUEUE_BYTES = 256 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 # VictoriaMetrics keeps up to ten seconds of acknowledged samples in memory: a killed one has lost them.
-_UNSAFE_S = 10.0
-_RECENT_BYTES = 64 << 20
+_UNSAFE_S = 15.0
 # The same trouble is not logged again sooner than this.
 _REPEAT_S = 600.0
 
 
 class VmWriter:
-    """Delivers batches on a thread of its own, at least once and in order.
+    """Delivers batches on a thread of its own, at least once.
 
-    A batch that cannot be delivered waits, and with it all later ones, until the database takes it or the queue's
-    bound gives up the oldest. A body that the database will never take is dropped alone. After a connection was lost
-    the batches of the last ten seconds before it are sent again; the database keeps one of equal samples.
+    What cannot be delivered waits in the spool until the database takes it or the spool's bounds give up the oldest.
+    A body that the database will never take is set aside alone. After a connection was lost, or the database was
+    started anew, the batches of the last seconds before are sent again; it keeps one of equal samples.
 
     Parameters
     ----------
     settings : of the section `writer`.
-    queue_bytes : bound of the outputs that wait.
+    folder : for the spool; None keeps it in memory.
+    queue_bytes : bound of a spool in memory.
+
+    Raises
+    ------
+    StartError : the folder, or a TLS file, cannot be used.
     """
 
-    def __init__(self, settings: VmWriterSettings, metrics: Metrics, *, queue_bytes: int = QUEUE_BYTES) -> None:
+    def __init__(
+        self,
+        settings: VmWriterSettings,
+        metrics: Metrics,
+        folder: Path | None = None,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self._timeout_s = settings.timeout.seconds
         self._n_retries = settings.connection_retry_attempts
         self._metrics = metrics
         self._endpoint = ImportEndpoint(settings)
+        self._watch = RestartWatch(self._endpoint, self._timeout_s)
         self._url = self._endpoint.shown_url
         self._encoder = Encoder(
             settings.metric_format,
@@ -52,12 +67,21 @@ class VmWriter:
             settings.batch_max_series,
             settings.metric_prefix_cache_max_entries,
         )
-        self._queue = DeliveryQueue(queue_bytes)
-        self._queue_bytes = metrics.write_queue.labels(self._url)
-        self._recent = RecentBatches(_UNSAFE_S, _RECENT_BYTES)
+        if folder is None:
+            self._spool = Spool(None, queue_bytes)
+        else:
+            bounds = settings.spool or SpoolSettings()
+            self._spool = Spool(folder, bounds.max_bytes, bounds.max_age.seconds)
+        self._folder = folder
+        self._refused = Refused(folder)
+        self._queue = DeliveryQueue(self._spool)
+        metrics.write_queue.labels(self._url).set_function(self._spool.waiting_bytes)
+        metrics.spool_bytes.labels(self._url).set_function(lambda: self._spool.size_bytes(on_disk=True))
+        metrics.spool_age.labels(self._url).set_function(self._spool.waiting_s)
         self._logged: dict[tuple[str, str], float] = {}
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
+        self._has_looked = False
         self._thread = threading.Thread(target=self._run, name="writer-vm", daemon=True)
         self._thread.start()
 
@@ -71,50 +95,94 @@ class VmWriter:
             log.info("Writing to %s", self._url)
 
     def submit(self, batch: Batch) -> None:
-        """Queue a batch; never waits for the network. A full queue gives up its oldest batch, counted and logged."""
+        """Put a batch in the spool; never waits for the network. What is given up for it is counted and logged."""
         # Shares of good answers are alerted on: the good ones must exist before the first bad one.
         self._metrics.writes.labels(**self._names(batch), code="200")
-        self._give_up(self._queue.put(batch), "queue_full")
         if self._queue.seconds_left() <= 0:
-            self._give_up(self._queue.drop_all(), "shutdown")
-        self._queue_bytes.set(self._queue.size_bytes)
+            self._give_up([GivenUp(batch, "shutdown")])
+        else:
+            self._give_up(self._queue.put(batch))
+
+    def position(self) -> int:
+        """How many batches were ever submitted."""
+        return self._spool.n_added
+
+    def is_safe(self) -> bool:
+        """Whether what was submitted is delivered or would outlive the process."""
+        return self._spool.is_durable()
+
+    def has_lost(self, start: int, end: int) -> bool:
+        """Whether batches between two positions were damaged on disk before they were delivered for sure."""
+        return self._spool.has_lost(start, end)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until the queue is empty; false when the time was over first."""
         return self._queue.wait_empty(timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what can be delivered in the time given, then stop; what is left is counted and logged."""
+        """Deliver what can be delivered in the time given, then stop; what is then lost is counted and logged."""
         self._queue.close(timeout_s)
         self._thread.join(timeout_s)
-        self._give_up(self._queue.drop_all(), "shutdown")
-        self._queue_bytes.set(0)
+        n_waiting = self._spool.n_waiting()
+        self._give_up(self._spool.close())
+        if n_waiting and self._folder is not None:
+            log.info("%d results wait in %s for the next start", n_waiting, self._folder)
 
     def _run(self) -> None:
         try:
-            self._deliver_all()
+            while not self._queue.is_over():
+                self._settle()
+                delivery = self._queue.take(1.0)
+                if delivery is not None:
+                    self._try(delivery)
         finally:
             self._endpoint.close()
 
-    def _deliver_all(self) -> None:
-        while (delivery := self._queue.take()) is not None:
-            try:
-                self._deliver(delivery)
-            except TemporaryWriteError as err:
-                if self._queue.seconds_left() <= 0:
-                    return  # what is left is counted by `close`
-                pause_s = max(self._pause_s, err.after_s)
-                self._report_failure(delivery.batch, err, pause_s)
-                self._give_up(self._queue.put_back(), "queue_full")
-                self._queue.pause(pause_s)
-                self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-            except Exception:  # whatever one batch holds, the next ones are delivered
-                log.exception("Cannot write a batch of query %r", delivery.batch.query_key)
-                self._drop(delivery.batch, "failed", delivery.n_left())
-                self._queue.done()
+    def _try(self, delivery: Delivery) -> None:
+        try:
+            self._deliver(delivery)
+        except TemporaryWriteError as err:
+            if self._queue.seconds_left() <= 0:
+                return  # what is left is counted by `close`
+            pause_s = max(self._pause_s, err.after_s)
+            self._report_failure(delivery.batch, err, pause_s)
+            self._give_up(self._spool.set_back())
+            self._queue.pause(pause_s)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        except Exception:  # whatever one batch holds, the next ones are delivered
+            log.exception("Cannot write a batch of query %r", delivery.batch.query_key)
+            self._drop(delivery.batch, "failed", delivery.n_left())
+            self._queue.done()
+        else:
+            self._queue.done()
+
+    def _look_first(self) -> None:
+        """Before the first delivery: whoever takes it must be known."""
+        if self._has_looked:
+            return
+        try:
+            self._watch.is_restarted()
+        except TemporaryWriteError as err:
+            self._has_looked = err.code != "connection_error"  # else it is away, and will not take a body either
+        else:
+            self._has_looked = True
+
+    def _settle(self) -> None:
+        """Ask whether the database still is the one that took the last batches, once they are safe with that."""
+        delivered_s, now = self._spool.first_delivered_s(), time.monotonic()
+        if now - delivered_s < _UNSAFE_S or self._failing_since is not None:
+            return
+        try:
+            if self._watch.is_restarted():
+                log.info("%s was started anew: what it took last is sent again", self._url)
+                self._spool.repeat()
             else:
-                self._queue.done()
-            self._queue_bytes.set(self._queue.size_bytes)
+                self._spool.settle(now - _UNSAFE_S)
+        except TemporaryWriteError as err:
+            log.debug("Cannot see whether the database was started anew: %s", err)
+            if err.code == "connection_error":
+                self._endpoint.reconnect()
+                self._spool.repeat()
 
     def _deliver(self, delivery: Delivery) -> None:
         """Send what is left of a batch.
@@ -124,6 +192,7 @@ class VmWriter:
         TemporaryWriteError : the database is away; the delivery knows where to go on.
         """
         batch = delivery.batch
+        self._look_first()
         delivery.bodies = delivery.bodies or self._encoder.encode(batch)
         while body := delivery.pending or self._next_body(delivery):
             delivery.pending = body
@@ -137,8 +206,6 @@ class VmWriter:
             log.warning(
                 "No valid datapoints to save for metric %s of query %r", list(batch.output.columns), batch.query_key
             )
-        if not delivery.is_repeat:
-            self._recent.add(batch, time.monotonic())
 
     def _next_body(self, delivery: Delivery) -> Body | None:
         assert delivery.bodies is not None
@@ -158,12 +225,13 @@ class VmWriter:
                 if err.code != "connection_error" or self._queue.seconds_left() <= 0:
                     raise
                 self._endpoint.reconnect()
-                self._give_up(self._queue.repeat(self._recent.take()), "queue_full")
+                self._spool.repeat()
                 if retry == self._n_retries:
                     raise
                 log.debug("Connection error while writing, trying again at once: %s", err)
             except WriteError as err:
-                text = f"Cannot write {body.n_points} points for query {batch.query_key!r}: {err}; they are dropped"
+                kept = "are set aside" if self._refused.keep(body.data) else "are dropped"
+                text = f"Cannot write {body.n_points} points for query {batch.query_key!r}: {err}; they {kept}"
                 self._log_once(logging.ERROR, batch.query_key, err.code, text)
                 self._drop(batch, "refused", body.n_points)
                 return
@@ -208,13 +276,11 @@ class VmWriter:
             self._logged[place, cause] = now
             log.log(level, "%s", text)
 
-    def _give_up(self, deliveries: Iterable[Delivery], reason: str) -> None:
-        for delivery in deliveries:
-            if delivery.is_repeat:
-                continue  # it was delivered once
-            n_points = delivery.n_left()
-            self._drop(delivery.batch, reason, n_points)
-            log.error("Cannot write %d points for query %r: given up (%s)", n_points, delivery.batch.query_key, reason)
+    def _give_up(self, given_up: Iterable[GivenUp]) -> None:
+        for each in given_up:
+            self._drop(each.batch, each.reason, each.n_points)
+            text = f"Cannot write {each.n_points} points for query {each.batch.query_key!r}: given up ({each.reason})"
+            self._log_once(logging.ERROR, each.batch.query_key, each.reason, text)
 
     def _drop(self, batch: Batch, reason: str, n_points: int) -> None:
         self._metrics.dropped_points.labels(**self._names(batch), reason=reason).inc(n_points)

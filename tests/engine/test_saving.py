@@ -22,6 +22,7 @@ from engine.saving import Saver
 from engine.score import resolve
 from engine.series import SeriesTable
 from engine.state.store import Keeper, StateStore
+from engine.writer.noop import NoopWriter
 from tests.engine.channel_bench import QueriesReader
 from tests.fakes import BrokenModel, CountingModel, JointModel, MemoryWriter, StaticModel
 from tests.models import test_contract as single
@@ -57,7 +58,7 @@ class Process:
             self.names = self.reader.table(query)
         self.store = StateStore(folder)
         keeper = self.store.keeper({"scheduler": "s", "model": "m", "query": query.alias}, "i")
-        self.saver = Saver(self.group, self.names, keeper, self.metrics)
+        self.saver = Saver(self.group, self.names, keeper, NoopWriter(), self.metrics)
         limits = Limits(single.STEPS * STEP_MS, STEP_MS, 1_000 * STEP_MS)
         self.unit = Unit(
             *("s", query, [self.group], limits, reader, self.writer, self.pool, self.metrics),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.state.codec import Record
+from engine.disk.codec import Record
 from engine.state.store import StateStore
 
 NAMES = {"scheduler": "s", "model": "m", "query": "q"}

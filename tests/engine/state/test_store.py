@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.disk.codec import Record
 from engine.errors import StartError, StateError
 from engine.state import store as module
-from engine.state.codec import Record
 from engine.state.store import Keeper, StateStore, clear, fingerprint
 
 NAMES = {"scheduler": "s", "model": "m", "query": "q"}

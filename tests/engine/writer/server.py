@@ -49,12 +49,14 @@ class Answer:
 class ImportServer:
     """Answers from `script`, one entry a request, then 204.
 
-    An entry is an `Answer` or one of "reset", "disconnect", "half" (of an answer), "silence" (until `stop`).
+    `started_s` is its start time in its own metrics, which it has none of where that is 0. An entry is an `Answer`
+    or one of "reset", "disconnect", "half" (of an answer), "silence" (until `stop`).
     """
 
     def __init__(self) -> None:
         self.script: list[Answer | str] = []
         self.requests: list[Request] = []
+        self.started_s = 0
         self._released = threading.Event()
         self._port = 0
         self.start()
@@ -83,6 +85,11 @@ class ImportServer:
                 request = Request(self.path, dict(self.headers), body, connections.index(self.connection))
                 outer.requests.append(request)
                 outer._answer(self, outer.script.pop(0) if outer.script else Answer(204))
+
+            def do_GET(self) -> None:
+                assert self.path == "/metrics"
+                body = f"x 1\nprocess_start_time_seconds {outer.started_s}\ny 2\n".encode()
+                outer._answer(self, Answer(200, (), body) if outer.started_s else Answer(404))
 
             def log_message(self, *_: Any) -> None:
                 return

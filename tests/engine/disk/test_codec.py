@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from engine.disk.codec import Record, decode, encode
 from engine.errors import StateError
-from engine.state.codec import Record, decode, encode
 
 DTYPES = ["f8", "f4", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1", "U7"]
 arrays = st.sampled_from(DTYPES).flatmap(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,3 +72,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def lock(folder: Path, wait_s: float) -> int:
+    """Claim a folder for this process until the descriptor returned is closed.
+
+    Parameters
+    ----------
+    wait_s : how long another process may still use it.
+
+    Raises
+    ------
+    OSError : it is in use, or cannot be written to.
+    """
+    number = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number
+        except OSError as err:
+            if time.monotonic() >= deadline:
+                os.close(number)
+                raise OSError(err.errno, "in use by another process") from None
+            time.sleep(0.1)

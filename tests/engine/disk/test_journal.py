@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.state.codec import Record
-from engine.state.journal import Journal
+from engine.disk.codec import Record
+from engine.disk.journal import Journal
 
 
 def record(n: int) -> Record:

@@ -1,4 +1,4 @@
-"""Records behind a snapshot, each appended and made durable by itself; a torn end is cut off."""
+"""Records in a file, each appended and made durable by itself; a torn end is cut off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.disk.codec import Record, decode, encode
 from engine.errors import StateError
-from engine.state.codec import Record, decode, encode
 
 _HEAD = struct.Struct("<QII")  # length of the record, CRC-32 of it, CRC-32 of the two before
 
@@ -57,19 +57,33 @@ class Journal:
     def read(self) -> Iterator[Record]:
         """The records of the file, up to the first one that is torn or damaged; the file is cut there."""
         self.n_records = self.size_bytes = 0
-        try:
-            data = memoryview(self.path.read_bytes())
-        except FileNotFoundError:
-            return
-        while (record := _next(data[self.size_bytes :])) is not None:
-            size, found = record
+        data = self._data()
+        for end, record in _records(data):
             self.n_records += 1
-            self.size_bytes += size
-            yield found
+            self.size_bytes = end
+            yield record
         if self.size_bytes < len(data):
             with contextlib.suppress(OSError), open(self.path, "r+b") as file:
                 file.truncate(self.size_bytes)
                 os.fsync(file.fileno())
+
+    def look(self) -> Iterator[Record]:
+        """The records as `read` gives them; nothing is cut, and more may be appended meanwhile."""
+        return (record for _, record in _records(self._data()[: self.size_bytes]))
+
+    def _data(self) -> memoryview:
+        try:
+            return memoryview(self.path.read_bytes())
+        except FileNotFoundError:
+            return memoryview(b"")
+
+
+def _records(data: memoryview) -> Iterator[tuple[int, Record]]:
+    """Whole records from the start on, each with the place where it ends."""
+    end = 0
+    while (found := _next(data[end:])) is not None:
+        end += found[0]
+        yield end, found[1]
 
 
 def _next(data: memoryview) -> tuple[int, Record] | None:

@@ -1,0 +1,143 @@
+"""What the writer promises of results that it could not deliver, or that the database may have lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine.writer.vm
+from engine.metrics import Metrics
+from engine.settings import Duration, Size
+from engine.writer.settings import SpoolSettings, VmWriterSettings
+from engine.writer.vm import VmWriter
+from tests.engine.writer.batches import numbered
+from tests.engine.writer.server import Answer, ImportServer, Start, lines, sample, until
+
+
+@pytest.fixture
+def spooled(server: ImportServer, metrics: Metrics, tmp_path: Path) -> Iterator[Start]:
+    made: list[VmWriter] = []
+
+    def begin(**keys: Any) -> VmWriter:
+        settings = VmWriterSettings(**{"datasource_url": server.url, "timeout": Duration(500), **keys})
+        made.append(VmWriter(settings, metrics, tmp_path / "spool"))
+        return made[-1]
+
+    yield begin
+    for writer in made:
+        writer.close(0.1)
+
+
+def test_results_outlive_the_process(server: ImportServer, spooled: Start, metrics: Metrics) -> None:
+    server.stop()
+    first = spooled()
+    for k in range(5):
+        first.submit(numbered(k))
+    assert first.is_safe()
+    until(lambda: sample(metrics, "vmanomaly_writer_spool_oldest_seconds") > 0.1, "they wait")
+    assert sample(metrics, "vmanomaly_writer_spool_bytes") > 5 * 100
+    first.close(0.1)
+    assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total") == 0
+    server.start()
+    second = spooled()
+    second.submit(numbered(5))
+    assert second.drain(10)
+    assert sorted(server.values()) == list(range(6))
+    assert sample(metrics, "vmanomaly_writer_queue_bytes") == 0
+    assert sample(metrics, "vmanomaly_writer_spool_oldest_seconds") == 0
+
+
+def test_fresh_results_do_not_wait_for_a_backlog(server: ImportServer, spooled: Start, metrics: Metrics) -> None:
+    server.stop()
+    writer = spooled()
+    for k in range(400):
+        writer.submit(numbered(k))
+    n_tries = sample(metrics, "vmanomaly_writer_responses_total", code="connection_error")
+    until(lambda: sample(metrics, "vmanomaly_writer_responses_total") > n_tries + 2, "all of it is backlog")
+    server.start()
+    until(lambda: len(server.requests) > 1, "it works again")
+    n_before = len(server.requests)
+    writer.submit(numbered(999))
+    assert writer.drain(15)
+    assert n_before < 300
+    assert server.values().index(999) <= n_before + 5
+    assert [v for v in server.values() if v != 999] == list(range(400))
+
+
+def test_results_that_a_new_database_may_have_lost_are_sent_again(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 1.0)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    for k in range(2):
+        writer.submit(numbered(k))
+    assert writer.drain(10)
+    server.started_s += 60  # between two requests, no connection was broken
+    until(lambda: server.values() == [0, 1, 0, 1], "sent again")
+    time.sleep(2.5)
+    assert server.values() == [0, 1, 0, 1]
+    assert writer._spool.first_delivered_s() == float("inf")
+
+
+@pytest.mark.parametrize("started_s", [0, 1_700_000_000])
+def test_results_are_settled_where_the_database_stays_or_does_not_say(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch, started_s: int
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.2)
+    server.started_s = started_s
+    writer = spooled()
+    writer.submit(numbered(0))
+    until(lambda: writer.drain(0.01) and writer._spool.first_delivered_s() == float("inf"), "settled")
+    assert server.values() == [0]
+
+
+def test_a_database_that_goes_away_after_it_acknowledged_gets_it_again(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.5)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    writer.submit(numbered(0))
+    assert writer.drain(10)
+    server.stop()
+    time.sleep(1.0)
+    server.started_s += 10
+    server.start()
+    until(lambda: server.values() == [0, 0], "sent again")
+
+
+def test_a_refused_body_is_kept_and_logged_once(
+    server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = [Answer(400, (), b"cannot parse"), Answer(400), Answer(204)]
+    writer = spooled()
+    for k in range(3):
+        writer.submit(numbered(k))
+    assert writer.drain(10)
+    assert server.values() == [0, 1, 2]
+    kept = (tmp_path / "spool" / "refused.jsonl").read_bytes()
+    assert kept == b"".join(request.body for request in server.requests[:2])
+    assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total", reason="refused") == 2
+    assert [line for line in lines(caplog) if "are set aside" in line and "cannot parse" in line] == lines(caplog)
+
+
+def test_bounds_are_those_of_the_configuration(
+    server: ImportServer, spooled: Start, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.spool.segment._FULL_BYTES", 1)
+    server.stop()
+    writer = spooled(spool=SpoolSettings(max_bytes=Size(4 << 10)))
+    for k in range(40):
+        writer.submit(numbered(k))
+    until(lambda: sample(metrics, "vmanomaly_writer_datapoints_dropped_total", reason="queue_full") > 20, "drops")
+    assert sample(metrics, "vmanomaly_writer_spool_bytes") <= 4 << 10
+    server.start()
+    assert writer.drain(15)
+    n_dropped = int(sample(metrics, "vmanomaly_writer_datapoints_dropped_total"))
+    assert len(set(server.values())) == 40 - n_dropped
+    assert set(range(n_dropped + 1, 40)) <= set(server.values())
