@@ -56,7 +56,7 @@ def measure(model: Model, n_series: int, folder: Path) -> dict[str, float]:
     group.adopt(fit(model, [frame(series, 0, N_STEPS)], pool), (N_STEPS - 1) * STEP_MS)
     store = StateStore(folder)
     keeper = store.keeper(KEY, "i")
-    saver = Saver(group, table, keeper, NoopWriter(), metrics)
+    saver = Saver(group, table, "i", keeper, NoopWriter(), metrics)
     started = time.perf_counter()
     saver.save({"at_ms": 0})
     row = {"save_s": time.perf_counter() - started, "bytes_a_series": keeper.size_bytes / n_series}
@@ -76,7 +76,7 @@ def measure(model: Model, n_series: int, folder: Path) -> dict[str, float]:
     again, names = Group(model, query, resolve(model, query), NAMES, pool, metrics), SeriesTable()
     store = StateStore(folder)
     started = time.perf_counter()
-    Saver(again, names, store.keeper(KEY, "i"), NoopWriter(), metrics).restore(names)
+    Saver(again, names, "i", store.keeper(KEY, "i"), NoopWriter(), metrics).restore(names)
     row["restore_s"] = time.perf_counter() - started
     store.close()
     assert again.state is not None

@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import orjson
 
+from engine.build import make_reader, make_tasks, make_writer
 from engine.config.schema import Config, load_config
 from engine.frame import Batch, Output, Query, Window
 from engine.metrics import Metrics
@@ -32,7 +33,6 @@ from engine.pool import Pool
 from engine.reader.pieces import Pieces
 from engine.reader.query_range import RangeEndpoint
 from engine.series import SeriesTable
-from engine.service import make_reader, make_tasks, make_writer
 from engine.writer.encode import Encoder
 from engine.writer.post import ImportEndpoint
 from engine.writer.settings import VmWriterSettings

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ def cli() -> None:
               help="Write the effective configuration to this file, credentials masked.")  # fmt: skip
 @click.option("--state-dir", type=click.Path(path_type=Path),
               help="Keep fitted state in this folder and go on from it at the next start.")  # fmt: skip
-@click.option("--watch", is_flag=True, help="Reload changed configuration. Not available yet: warns and runs.")
+@click.option("--watch", is_flag=True, help="Reload the configuration when its files change; SIGHUP always does.")
 @click.option("--configCheckInterval", "check_interval", default="30s", show_default=True,
               help="How often --watch looks for changes.")  # fmt: skip
 @click.option("--licenseFile", "license_file", help="Accepted and ignored.")
@@ -187,7 +188,7 @@ def run(
     _set_up_logging(level)
     if license_file is not None or license_key is not None or license_offline:
         log.info("Licence flags are ignored: no licence is needed")
-    _check_interval(check_interval)
+    every_s = _interval_s(check_interval)
     if not config and not _DEFAULT_CONFIG.exists():
         raise click.UsageError(f"no CONFIG given, and there is no {_DEFAULT_CONFIG} here", ctx)
     loaded = _load(config or (_DEFAULT_CONFIG,), strict=strict, state_dir=state_dir)
@@ -198,15 +199,14 @@ def run(
 
         click.echo(describe(loaded), nl=False)
         return 0
-    for name, its_level in loaded.settings.logger_levels.items():
-        logging.getLogger(name).setLevel(its_level)
     for warning in loaded.warnings:
         logging.getLogger("config").warning("%s", warning)
-    if watch:
-        log.warning("--watch is not available yet: a changed configuration needs a restart")
     from engine import service
+    from engine.reload import Reload
 
-    return service.run(loaded)
+    paths = config or (_DEFAULT_CONFIG,)
+    again = partial(_load, paths, strict=strict, state_dir=state_dir)
+    return service.run(loaded, Reload(paths, again, every_s if watch else None))
 
 
 @cli.command()
@@ -269,13 +269,16 @@ def _set_up_logging(level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
-def _check_interval(text: str) -> None:
+def _interval_s(text: str) -> float:
     from engine.settings import Duration
 
     try:
-        Duration.parse(text)
+        interval = Duration.parse(text)
     except ValueError as err:
         raise click.UsageError(f"--configCheckInterval: {err}") from err
+    if interval <= 0:
+        raise click.UsageError(f"--configCheckInterval: {text}, expected a duration above 0")
+    return interval.seconds
 
 
 def _load(paths: Sequence[Path], *, strict: bool, state_dir: Path | None) -> Config:

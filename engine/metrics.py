@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -29,14 +30,22 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
+        self._labelled: list[tuple[tuple[str, ...], Counter | Gauge | Histogram]] = []
+
         def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
-            return Counter(name, text, labels, registry=self.registry)
+            made = Counter(name, text, labels, registry=self.registry)
+            self._labelled.append((labels, made))
+            return made
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-            return Gauge(name, text, labels, registry=self.registry)
+            made = Gauge(name, text, labels, registry=self.registry)
+            self._labelled.append((labels, made))
+            return made
 
         def histogram(name: str, text: str, labels: tuple[str, ...]) -> Histogram:
-            return Histogram(name, text, labels, registry=self.registry)
+            made = Histogram(name, text, labels, registry=self.registry)
+            self._labelled.append((labels, made))
+            return made
 
         self.start_time = gauge("vmanomaly_start_time_seconds", "When the service started, Unix seconds")
         self.start_time.set(time.time())
@@ -113,3 +122,21 @@ class Metrics:
         self.spool_age = gauge(
             "vmanomaly_writer_spool_oldest_seconds", "For how long the oldest output has waited", ("url",)
         )
+
+    def forget_all_but(self, names: Iterable[Mapping[str, str]]) -> None:
+        """Remove the samples of schedulers, models and queries that are no more.
+
+        Parameters
+        ----------
+        names : label values of what is there; a sample stays if one of these says nothing else.
+        """
+        known = [dict(each) for each in names]
+        for labels, metric in self._labelled:
+            if "scheduler_alias" not in labels:
+                continue
+            shared = [name for name in ("scheduler_alias", "model_alias", "query_key", "preset") if name in labels]
+            kept = {tuple(each[name] for name in shared) for each in known}
+            samples = [sample.labels for family in metric.collect() for sample in family.samples]
+            for values in {tuple(sample[name] for name in labels) for sample in samples}:
+                if tuple(values[labels.index(name)] for name in shared) not in kept:
+                    metric.remove(*values)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from engine.disk.codec import Record
 from engine.errors import ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
 from engine.frame import Frame, Query, Samples, Window, align_down, pack
@@ -95,15 +96,32 @@ class Unit:
         self._metrics = metrics
         self._is_stopping = is_stopping
         self._inferred_to_ms: int | None = None
+        self._is_carried = False
 
-    def restore(self) -> int | None:
-        """Give groups their state from disk; data time of the oldest fit, None unless all groups have one."""
+    def restore(self, carried: Mapping[str, Record]) -> int | None:
+        """Give groups their state, carried or from disk; data time of the oldest fit, None unless all have one.
+
+        Parameters
+        ----------
+        carried : from the same process, by identity.
+        """
         table = self._reader.table(self.query)
         for group, saver in self._savers.items():
-            facts = saver.restore(table)
+            facts = saver.restore(table, carried.get(saver.identity))
             if facts is not None:
                 self._fitted_at_ms[group] = facts["at_ms"]
         return min(self._fitted_at_ms.values()) if len(self._fitted_at_ms) == len(self.groups) else None
+
+    def carry(self) -> dict[str, Record]:
+        """The state of all groups by identity; nothing that is still under way changes or writes anything after."""
+        with self._commits:
+            self._is_carried = True
+            records = {saver.identity: saver.carry() for saver in self._savers.values()}
+        return {identity: record for identity, record in records.items() if record is not None}
+
+    def lost_at_ms(self) -> int | None:
+        """Data time of the oldest fit whose state was there and could not be used."""
+        return min((s.lost_at_ms for s in self._savers.values() if s.lost_at_ms is not None), default=None)
 
     def fit(self, at_ms: int) -> FitResult:
         """Fit all models on the window that ends at `at_ms`; the old states serve until the new ones are ready.
@@ -157,6 +175,7 @@ class Unit:
 
     def _hand_over(self, fit: GroupFit, window: Window, n_valid: int, n_points: int) -> bool:
         with self._commits:
+            self._leave_if_stopping()
             is_fitted = fit.hand_over(n_valid, n_points)
             self._fitted_at_ms[fit.group] = window.end_ms
             if is_fitted and fit.group in self._savers:
@@ -218,6 +237,8 @@ class Unit:
     def _infer(self, group: Group, frame: Frame, table: SeriesTable) -> bool:
         """Score, write and commit a frame; false where there was nothing to do."""
         with self._commits:
+            if self._is_carried:
+                self._leave_if_stopping()
             is_done = True
             try:
                 batches = group.infer(frame, table)
@@ -235,7 +256,7 @@ class Unit:
 
     def _leave_if_stopping(self) -> None:
         """What a stop cuts short is no failure of a model."""
-        if self._is_stopping():
+        if self._is_carried or self._is_stopping():
             raise ReadError("stopped", "io_error")
 
     def _place(self, samples: Samples, piece: Window) -> Frame:

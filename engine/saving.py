@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ _REPEAT_S = 600.0
 
 
 class Saver:
-    """Keeps one group's state on disk: all of it after a fit, after each inference the points that it consumed.
+    """Keeps one group's state for whoever goes on with it: on disk, or in the same process.
+
+    On disk that is all of it after a fit, and after each inference the points that it consumed.
 
     To restore is to load the last snapshot and to infer those points again: state is a function of a fit and of the
     points after it, so what is written each time is small for every model, however large its state is.
@@ -34,10 +36,15 @@ class Saver:
     Parameters
     ----------
     names : of the numbers in the group's state.
+    identity : only state of the same identity is used again.
+    keeper : of the files; None keeps nothing on disk.
     writer : what it has not on disk or delivered is not committed as consumed.
     """
 
-    def __init__(self, group: Group, names: Names, keeper: Keeper, writer: Writer, metrics: Metrics) -> None:
+    def __init__(
+        self, group: Group, names: Names, identity: str, keeper: Keeper | None, writer: Writer, metrics: Metrics
+    ) -> None:
+        self.identity = identity
         self._group = group
         self._writer = writer
         self._names = names
@@ -49,14 +56,31 @@ class Saver:
         self._wants_snapshot = False
         self._facts: Mapping[str, Any] = {}
         self._logged_at = -_REPEAT_S
-        group.keeps_consumed = True
+        group.keeps_consumed = keeper is not None
+        # Data time of a fit whose state was there and cannot be used.
+        self.lost_at_ms: int | None = None
 
-    def restore(self, table: SeriesTable) -> Mapping[str, Any] | None:
-        """Give the group its state from disk; what `save` was told then, or None where there is none to use."""
-        found = self._keeper.load()
-        if found is None:
+    def restore(self, table: SeriesTable, carried: Record | None = None) -> Mapping[str, Any] | None:
+        """Give the group its state; what `save` was told then, or None where there is none to use.
+
+        Parameters
+        ----------
+        carried : state from the same process, used instead of that on disk.
+        """
+        if carried is not None:
+            return self._restore(table, carried, iter(()))
+        if self._keeper is None:
             return None
-        snapshot, records = found
+        found = self._keeper.load()
+        self.lost_at_ms = self._keeper.lost_at_ms
+        return None if found is None else self._restore(table, *found)
+
+    def carry(self) -> Record | None:
+        """The group's state as it is now, for `restore`; None where there is none."""
+        with self._group.at_rest():
+            return None if self._group.state is None else self._snapshot()
+
+    def _restore(self, table: SeriesTable, snapshot: Record, records: Iterator[Record]) -> Mapping[str, Any] | None:
         started = time.monotonic()
         try:
             numbers = ReadNumbers(self._names)
@@ -77,11 +101,12 @@ class Saver:
         except (StateError, ModelError, LookupError, TypeError, ValueError) as err:
             log.warning("State of %s cannot be used and is fitted anew: %s", self._shown, err)
             self._group.forget()
+            self.lost_at_ms = snapshot.facts.get("of_fit", {}).get("at_ms")
             return None
         self._wants_snapshot = True  # numbers on disk are those of the process that wrote them
         self._facts = snapshot.facts["of_fit"]
-        log.info("State of %s restored: %d series, %d later inferences, in %.2f s",
-                 self._shown, state.series.size, n_records, time.monotonic() - started)  # fmt: skip
+        message = "State of %s restored: %d series, %d later inferences, in %.2f s"
+        log.info(message, self._shown, state.series.size, n_records, time.monotonic() - started)
         return self._facts
 
     def save(self, facts: Mapping[str, Any]) -> None:
@@ -99,6 +124,8 @@ class Saver:
         self._commit(is_fit=False)
 
     def _commit(self, *, is_fit: bool) -> None:
+        if self._keeper is None:
+            return
         started = time.perf_counter()
         try:
             with self._group.at_rest() as consumed:
@@ -108,7 +135,7 @@ class Saver:
                     self._wants_snapshot = True
                     return
                 if is_fit or self._wants_snapshot or self._keeper.wants_snapshot:
-                    self._keeper.save(self._snapshot())
+                    self._keeper.save(self._snapshot(), self._facts["at_ms"])
                     self._wants_snapshot = False
                 else:
                     self._keeper.append(self._record(consumed))

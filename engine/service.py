@@ -1,4 +1,4 @@
-"""The object graph: what runs, how it starts, how it stops; the only module that knows everyone."""
+"""The running service: how its parts start, change to another configuration, and stop."""
 
 from __future__ import annotations
 
@@ -7,243 +7,55 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-import msgspec
-
 from engine import __version__
-from engine.channels.group import ChannelGroup
-from engine.channels.reader import ChannelReader
-from engine.channels.table import ChannelTable
+from engine.build import make_reader, make_schedule, make_tasks, make_writer, spool_folder
 from engine.config.schema import Config
+from engine.disk.codec import Record
 from engine.errors import StartError
-from engine.frame import Query, align_down
-from engine.group import Group
 from engine.memory import cpu_capacity, memory_capacity
 from engine.metrics import Metrics
-from engine.pipeline import Limits, Unit
 from engine.pool import Pool
-from engine.reader.base import Reader
-from engine.reader.settings import LocalReaderSettings, ReaderSettings, VmReaderSettings
-from engine.saving import Saver
-from engine.scheduler.periodic import PeriodicScheduler, Task, now_ms
-from engine.scheduler.plan import Pace, Schedule
+from engine.reload import Reload, log_levels
+from engine.scheduler.periodic import PeriodicScheduler, now_ms
 from engine.scheduler.settings import PeriodicSettings
-from engine.scheduler.start import at_once_ms, start_from_ms
-from engine.score import resolve
 from engine.server.app import Server, create_app
 from engine.server.push import Pusher
-from engine.state.store import StateStore, clear, fingerprint
+from engine.spool.spool import Spool
+from engine.state.store import StateStore, clear
 from engine.writer.base import Writer
-from engine.writer.settings import LocalWriterSettings, VmWriterSettings
+from engine.writer.settings import VmWriterSettings
+from engine.writer.vm import VmWriter
 
 log = logging.getLogger("service")
 
-# What the oldest configurations write, as their guide says; newer ones write each model's own set.
-_OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
-
-# Which queries and schedulers a model is attached to is no part of what it is.
-_ATTACHED = ("queries", "schedulers")
-
 # A stop is over within eight seconds, also where all parts hang: each part's time, and that of all together.
 _JOBS_S, _WRITES_S, _SERVER_S, _STOP_S = 3.0, 2.5, 1.0, 7.0
-
-
-def settle_ms(reader: ReaderSettings, query: Query) -> int:
-    """How long a point must have been past before it is read.
-
-    Older VictoriaMetrics make up the last 30 s for steps below one minute; longer steps wait for the samples that
-    are still on their way. A local file has neither.
-    """
-    if reader.settle is not None:
-        return reader.settle
-    if isinstance(reader, LocalReaderSettings):
-        return 0
-    return 30_000 if query.step_ms < 60_000 else 5_000
-
-
-def make_reader(config: Config, metrics: Metrics) -> Reader:
-    """The configured reader."""
-    settings = config.reader
-    if isinstance(settings, VmReaderSettings):
-        from engine.reader.vm import VmReader
-
-        reader = VmReader(settings, metrics, config.preset)
-        _in_background(reader.probe)
-        return reader
-    if isinstance(settings, LocalReaderSettings):
-        from engine.reader.local import LocalReader
-
-        return LocalReader(settings, metrics, config.preset)
-    from engine.reader.noop import NoopReader
-
-    return NoopReader()
-
-
-def make_writer(config: Config, metrics: Metrics) -> Writer:
-    """The configured writer."""
-    settings = config.writer
-    if isinstance(settings, VmWriterSettings):
-        from engine.writer.vm import VmWriter
-
-        writer = VmWriter(settings, metrics, spool_folder(config, settings))
-        _in_background(writer.probe)
-        return writer
-    if isinstance(settings, LocalWriterSettings):
-        from engine.writer.local import LocalWriter
-
-        return LocalWriter(settings, metrics)
-    from engine.writer.noop import NoopWriter
-
-    return NoopWriter()
-
-
-def spool_folder(config: Config, settings: VmWriterSettings) -> Path | None:
-    """Where results wait on disk: as configured, or beside the state."""
-    if settings.spool is not None and settings.spool.dir is not None:
-        return Path(settings.spool.dir).absolute()
-    return None if config.state_dir is None else config.state_dir / "spool"
-
-
-def _in_background(probe: Callable[[], None]) -> None:
-    """Run a probe beside the start: a database that hangs must not hold up /health, the first fit or a stop."""
-    threading.Thread(target=probe, name="probe", daemon=True).start()
-
-
-def make_tasks(
-    config: Config,
-    alias: str,
-    reader: Reader,
-    writer: Writer,
-    pool: Pool,
-    metrics: Metrics,
-    is_stopping: Callable[[], bool] = lambda: False,
-    store: StateStore | None = None,
-) -> list[Task]:
-    """The units of one scheduler: one for each query, or set of queries of a multivariate model, that it needs."""
-    settings = config.schedulers[alias]
-    assert isinstance(settings, PeriodicSettings)
-    feeds: dict[tuple[bool, tuple[str, ...]], _Feed] = {}
-    for group in (g for g in config.groups if g.scheduler_alias == alias):
-        is_multivariate = config.models[group.model_alias].is_multivariate
-        key = is_multivariate, group.query_aliases
-        if key not in feeds:
-            feeds[key] = _feed([config.queries[name] for name in group.query_aliases], reader, is_multivariate)
-        feeds[key].groups.append(_make_group(config, alias, group.model_alias, feeds[key], pool, metrics))
-    fit_every_ms = settings.fit_every or settings.infer_every
-    limits = Limits(
-        fit_window_ms=settings.fit_window,
-        infer_every_ms=settings.infer_every,
-        max_lookback_ms=config.reader.query_last_seen_max_lookback or fit_every_ms,
-        catches_up=config.reader.query_from_last_seen_timestamp is not False,
-        waits_for_late=config.reader.query_from_last_seen_timestamp is True,
-        # Each scheduler has one fit at a time.
-        memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()) // len(config.schedulers),
-        data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
-    )
-    tasks = []
-    for index, feed in enumerate(feeds.values()):
-        query = feed.query
-        savers = {} if store is None else {g: _make_saver(config, g, feed, store, writer, metrics) for g in feed.groups}
-        unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping, savers)
-        delay_ms = settings.infer_every * index // len(feeds) if settings.scatter_infer_jobs else 0
-        task = Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms))
-        task.progress.fit_at_ms = unit.restore()
-        task.progress.is_fitted = any(group.state is not None for group in feed.groups)
-        tasks.append(task)
-    return tasks
-
-
-@dataclass(frozen=True, slots=True)
-class _Feed:
-    """One query, or several as the channels of multivariate models, with what reads it and the groups it feeds."""
-
-    query: Query
-    queries: tuple[Query, ...]
-    reader: Reader
-    channels: ChannelTable | None
-    groups: list[Group] = field(default_factory=list)
-
-
-def _feed(queries: list[Query], reader: Reader, is_multivariate: bool) -> _Feed:
-    if not is_multivariate:
-        return _Feed(queries[0], tuple(queries), reader, None)
-    joint = ChannelReader(reader, queries)
-    return _Feed(joint.query, joint.channels.queries, joint, joint.channels)
-
-
-def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool: Pool, metrics: Metrics) -> Group:
-    """A model on a feed."""
-    model = config.models[model_alias]
-    if config.is_oldest_style and model.provide_series is None and not model.is_multivariate:
-        model = msgspec.structs.replace(model, provide_series=list(_OLDEST_SERIES))
-    names = {
-        "query_key": feed.query.alias,
-        "model_alias": model_alias,
-        "scheduler_alias": alias,
-        "preset": config.preset,
-    }
-    outside = config.settings.anomaly_score_outside_data_range
-    policies = [resolve(model, query, outside) for query in feed.queries]
-    parts = (names, pool, metrics)
-    writes = not config.is_oldest_style
-    if feed.channels is None:
-        model = model.for_query(feed.query, outside)
-        return Group(model, feed.query, policies[0], *parts, writes_aliases=writes)
-    return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
-
-
-def _make_saver(
-    config: Config, group: Group, feed: _Feed, store: StateStore, writer: Writer, metrics: Metrics
-) -> Saver:
-    """What keeps a group's state; it is used again while nothing changes that state is made of."""
-    alias = group.names["scheduler_alias"]
-    own = {name: getattr(group.model, name) for name in group.model.__struct_fields__ if name not in _ATTACHED}
-    parts = [__version__, type(group.model).__name__, own, config.schedulers[alias], feed.queries,
-             getattr(config.reader, "extra_filters", None)]  # fmt: skip
-    names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
-    table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
-    return Saver(group, table, store.keeper(names, fingerprint(parts)), writer, metrics)
-
-
-def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:
-    """The schedule of a scheduler that starts now, or goes on: the oldest fit that was restored gives the grid."""
-    fit_every_ms = settings.fit_every or settings.infer_every
-    fitted = [t.progress.fit_at_ms - t.pace.offset_ms for t in tasks if t.progress.fit_at_ms is not None]
-    if settings.start_from:
-        start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
-    elif fitted:
-        start_ms = align_down(min(*fitted, now), settings.infer_every)
-    else:
-        start_ms = at_once_ms((task.pace for task in tasks), settings.infer_every, now)
-    return Schedule(settings.fit_window, fit_every_ms, settings.infer_every, start_ms)
+_LOOK_S = 0.25
 
 
 class Service:
-    """Everything that one configuration runs, from start to stop."""
+    """Everything that one process runs, from start to stop; pool and metrics are the same for all configurations."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._stopping = threading.Event()
         self.metrics = Metrics(memory_bytes=memory_capacity())
         self.pool = Pool(config.settings.n_workers)
         self.metrics.threads.set(self.pool.n_workers)
-        for scope in ("total", "shard"):
-            self.metrics.entities.labels(config.preset, scope).set(len(config.groups))
-        self._servers = self._make_servers()
+        self._servers = self._make_servers(config)
+        self._served_by: object = (config.server, config.monitoring.pull)
+        self._written_by: tuple[object, Path | None] = (None, None)
+        self._spool: Spool | None = None
+        # Neither a new configuration nor the one before could be run.
+        self.is_broken = False
         self._pusher: Pusher | None = None
+        self._writer: Writer | None = None
+        self._store: StateStore | None = None
         self._schedulers: list[PeriodicScheduler] = []
-
-    def _make_servers(self) -> list[Server]:
-        server, pull = self._config.server, self._config.monitoring.pull
-        app = create_app(self.metrics, server.path_prefix or "")
-        servers = [Server(app, server.addr, server.port, uvicorn_config=server.uvicorn_config)]
-        if pull is not None and pull.port != server.port:
-            servers.append(Server(create_app(self.metrics), pull.addr, pull.port))
-        return servers
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Start all parts; /health answers before the first query is sent.
@@ -252,20 +64,78 @@ class Service:
         ------
         StartError : a port is taken, or a part cannot be made.
         """
-        config = self._config
         log.info("Version: %s; %d threads for kernels, %.1f CPUs, %d MiB of memory",
                  __version__, self.pool.n_workers, cpu_capacity(), memory_capacity() >> 20)  # fmt: skip
         for server in self._servers:
             server.start()
+        self._begin(self._config, {})
+
+    def apply(self, config: Config) -> None:
+        """Run another configuration from now on. What it has in common with the one before goes on from its state.
+
+        Raises
+        ------
+        StartError : it cannot be run; the one before goes on.
+        """
+        if config.unavailable:
+            raise StartError("\n".join(config.unavailable))
+        if config.settings.n_workers != self._config.settings.n_workers:
+            log.warning("settings.n_workers takes effect at the next start")
+        carried = self._halt()
+        try:
+            self._change_servers(config)
+            self._begin(config, carried)
+        except Exception as err:
+            self._halt()
+            try:
+                self._change_servers(self._config)
+                self._begin(self._config, carried)
+            except Exception:
+                log.critical("Rollback failed: the configuration before does not run any more, either", exc_info=True)
+                self.is_broken = True
+            raise err if isinstance(err, StartError) else StartError(f"{type(err).__name__}: {err}") from err
+        self._config = config
+        self.metrics.forget_all_but(_names(config))
+
+    def stop(self) -> bool:
+        """Stop within eight seconds; true when nothing was cut short."""
+        self._stopping.set()
+        started = time.monotonic()
+
+        def left(part_s: float, until_s: float = _STOP_S) -> float:
+            return max(0.0, min(part_s, started + until_s - time.monotonic()))
+
+        for scheduler in self._schedulers:
+            scheduler.stop()
+        clean = all([s.join(left(_JOBS_S, _JOBS_S)) for s in self._schedulers])
+        self._reader.close()
+        if self._writer is not None:
+            clean &= self._writer.drain(left(_WRITES_S))
+            self._writer.close(0.1)
+        if self._pusher is not None:
+            self._pusher.stop(left(_SERVER_S))
+        for server in self._servers:
+            server.stop(left(_SERVER_S))
+        self.pool.close()
+        if self._store is not None and clean:
+            self._store.close()
+        return clean
+
+    def _begin(self, config: Config, carried: Mapping[str, Record]) -> None:
+        """Start reading, scoring and writing."""
+        self._stopping = threading.Event()
+        self._schedulers = []
+        for scope in ("total", "shard"):
+            self.metrics.entities.labels(config.preset, scope).set(len(config.groups))
         if config.monitoring.push is not None:
             self._pusher = Pusher(config.monitoring.push, self.metrics, port=config.server.port)
             self._pusher.start()
         self._reader = make_reader(config, self.metrics)
-        self._writer = make_writer(config, self.metrics)
+        self._writer = self._next_writer(config)
+        self._store = self._next_store(config)
         n_queries = len({group.query_alias for group in config.groups})
         workers = config.reader.workers or max(1, min(n_queries, 2 * int(cpu_capacity())))
-        self._store = self._open_state()
-        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set, self._store)
+        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set, self._store, carried)
         for alias, settings in config.schedulers.items():
             if not isinstance(settings, PeriodicSettings):
                 continue
@@ -280,43 +150,87 @@ class Service:
             scheduler.start()
         log.info("Active schedulers: %s", ", ".join(s.alias for s in self._schedulers) or "none")
 
-    def _open_state(self) -> StateStore | None:
-        """The state folder; where state is not to be kept there is none left of it."""
-        folder = self._config.state_dir
-        if folder is None:
-            return None
-        if self._config.settings.restore_state:
-            return StateStore(folder)
-        if clear(folder):
-            log.info("settings.restore_state is off: state in %s was removed", folder)
-        return None
-
-    def stop(self) -> bool:
-        """Stop within eight seconds; true when nothing was cut short."""
+    def _halt(self) -> dict[str, Record]:
+        """Stop reading and scoring; the state of all groups. What hangs comes to an end by itself, without effect."""
         self._stopping.set()
-        started = time.monotonic()
-
-        def left(part_s: float, until_s: float = _STOP_S) -> float:
-            return max(0.0, min(part_s, started + until_s - time.monotonic()))
-
         for scheduler in self._schedulers:
             scheduler.stop()
-        clean = all([s.join(left(_JOBS_S, _JOBS_S)) for s in self._schedulers])
+        for scheduler in self._schedulers:
+            scheduler.join(_JOBS_S)
+        carried = {k: record for scheduler in self._schedulers for k, record in scheduler.carry().items()}
+        self._schedulers = []
         self._reader.close()
-        clean &= self._writer.drain(left(_WRITES_S))
-        self._writer.close(0.1)
         if self._pusher is not None:
-            self._pusher.stop(left(_SERVER_S))
-        for server in self._servers:
-            server.stop(left(_SERVER_S))
-        self.pool.close()
-        if self._store is not None and clean:
+            self._pusher.stop(_SERVER_S)
+            self._pusher = None
+        return carried
+
+    def _next_writer(self, config: Config) -> Writer:
+        """The writer that runs, where its settings are the same; else a new one, which goes on with its spool."""
+        old, folder = self._writer, spool_folder(config)
+        if old is not None and (config.writer, folder) == self._written_by:
+            return old
+        self._writer = None
+        if isinstance(old, VmWriter) and isinstance(config.writer, VmWriterSettings) and folder == self._written_by[1]:
+            self._spool = old.hand_over(_WRITES_S)
+        elif old is not None:
+            old.drain(_WRITES_S)
+            old.close(0.1)
+        made = make_writer(config, self.metrics, self._spool)
+        self._written_by, self._spool = (config.writer, folder), None
+        return made
+
+    def _next_store(self, config: Config) -> StateStore | None:
+        """The state folder; where state is not to be kept there is none left of it."""
+        folder = config.state_dir
+        if self._store is not None and config.settings.restore_state:
+            self._store.begin()
+            return self._store
+        if self._store is not None:
             self._store.close()
-        return clean
+        if folder is None or not config.settings.restore_state:
+            if folder is not None and clear(folder):
+                log.info("settings.restore_state is off: state in %s was removed", folder)
+            return None
+        return StateStore(folder)
+
+    def _make_servers(self, config: Config) -> list[Server]:
+        server, pull = config.server, config.monitoring.pull
+        app = create_app(self.metrics, server.path_prefix or "")
+        servers = [Server(app, server.addr, server.port, uvicorn_config=server.uvicorn_config)]
+        if pull is not None and pull.port != server.port:
+            servers.append(Server(create_app(self.metrics), pull.addr, pull.port))
+        return servers
+
+    def _change_servers(self, config: Config) -> None:
+        """Listen as a configuration says; not at all changed where that is the same."""
+        wanted = config.server, config.monitoring.pull
+        if wanted == self._served_by:
+            return
+        made = self._make_servers(config)
+        for server in self._servers:
+            server.stop(_SERVER_S)
+        self._servers, self._served_by = [], None
+        for server in made:
+            server.start()
+            self._servers.append(server)
+        self._served_by = wanted
 
 
-def run(config: Config) -> int:
+def _names(config: Config) -> Iterator[dict[str, str]]:
+    """What the labels of metrics may say: each group's, and those of its queries alone."""
+    for group in config.groups:
+        names = {"scheduler_alias": group.scheduler_alias, "model_alias": group.model_alias, "preset": config.preset}
+        for query in (group.query_alias, *group.query_aliases):
+            yield {**names, "query_key": query}
+
+
+def run(config: Config, reload: Reload | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit code.
+
+    Parameters
+    ----------
+    reload : gives further configurations to run.
 
     Raises
     ------
@@ -327,16 +241,23 @@ def run(config: Config) -> int:
     stop = threading.Event()
     received: list[int] = []
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def on_stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)  # nothing else here: a log line could meet the one that it interrupted
         stop.set()
 
-    previous: Mapping[int, object] = {n: signal.signal(n, on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop}
+    if reload is not None:
+        handlers[signal.SIGHUP] = lambda *_: reload.ask()
+    previous: Mapping[int, object] = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    log_levels({}, config.settings.logger_levels)
     service = Service(config)
     service.start()
-    while not stop.wait(1.0):
-        pass
-    log.info("%s: stopping", signal.Signals(received[0]).name)
+    if reload is not None:
+        reload.start(config, service.metrics)
+    while not stop.wait(_LOOK_S) and not service.is_broken:
+        if reload is not None:
+            reload.serve(service.apply)
+    log.info("%s: stopping", signal.Signals(received[0]).name if received else "broken")
     clean = service.stop()
     for number, handler in previous.items():
         signal.signal(number, handler)  # type: ignore[arg-type]
@@ -344,5 +265,5 @@ def run(config: Config) -> int:
     if not clean:
         # Threads that hang in the network or compute must not hold the exit; all that counts has been flushed.
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(int(service.is_broken))
+    return int(service.is_broken)

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.bench.made import expr_of
 from engine.bench.measuring import REPEATS, Found, Stopwatch, Task, need, peak_rss_bytes, row
+from engine.build import make_reader, make_tasks, make_writer
 from engine.config.classes import MODELS
 from engine.config.schema import Config, load_config
 from engine.errors import WriteError
@@ -17,7 +18,6 @@ from engine.metrics import Metrics
 from engine.models.examples import ARGUMENTS
 from engine.pipeline import Unit
 from engine.pool import Pool
-from engine.service import make_reader, make_tasks, make_writer
 from engine.writer.base import Writer
 
 _WRITE_S = 300.0

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from engine.build import make_reader, make_schedule, make_tasks, make_writer
 from engine.config.schema import Config, load_config
 from engine.demo.live import Site, go_on
 from engine.demo.machine import DAY, Incident, Machine, five_incidents
@@ -25,7 +26,6 @@ from engine.report import plotly_script
 from engine.scheduler.periodic import Task, now_ms, replay
 from engine.scheduler.plan import Schedule
 from engine.scheduler.settings import PeriodicSettings
-from engine.service import make_reader, make_schedule, make_tasks, make_writer
 
 # Minute 0 is a Wednesday on the machine's own clock, and so is the day that is scored: every run is the same.
 _WEDNESDAY = 2

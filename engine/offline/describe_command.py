@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from engine.build import make_reader, settle_ms
 from engine.config.schema import load_config
 from engine.errors import InputError
 from engine.fitting import WindowStore
@@ -33,7 +34,6 @@ from engine.offline.traits import Traits, find_traits
 from engine.pool import Pool
 from engine.scheduler.settings import PeriodicSettings
 from engine.series import SeriesTable
-from engine.service import make_reader, settle_ms
 from engine.settings import Duration
 
 # Rows of the table; the summary below it counts all.

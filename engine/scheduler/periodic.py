@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from engine.disk.codec import Record
 from engine.errors import EngineError
 from engine.metrics import Metrics
 from engine.pipeline import Unit
@@ -82,6 +83,7 @@ def run_job(
 
 def _fit(task: Task, job: Job) -> None:
     result = task.unit.fit(job.at_ms)
+    task.progress.lost_fit_at_ms = None
     if result.is_fitted:
         task.progress.is_fitted = True
         task.progress.fit_at_ms = job.at_ms if result.oldest_ms is None else result.oldest_ms
@@ -165,6 +167,10 @@ class PeriodicScheduler:
         self._wake.set()
         self._infers.shutdown(wait=False, cancel_futures=True)
         self._fits.shutdown(wait=False, cancel_futures=True)
+
+    def carry(self) -> dict[str, Record]:
+        """The state of all groups by identity; what is still under way has no effect any more."""
+        return {identity: record for task in self._tasks for identity, record in task.unit.carry().items()}
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the loop and all jobs have ended, for a fit only a moment; false when the time was over first."""

@@ -54,6 +54,8 @@ class Progress:
     is_fitted: bool = False
     is_fitting: bool = False
     wants_refit: bool = False
+    # Data time of a fit that was done before and whose state is lost: it is done again, and nothing is left out.
+    lost_fit_at_ms: int | None = None
     infer_tick_ms: int | None = None
     infer_retry_ms: int | None = None
     is_inferring: bool = False
@@ -100,6 +102,8 @@ def _is_time(retry_ms: int | None, now_ms: int) -> bool:
 
 def _fit_due(schedule: Schedule, pace: Pace, progress: Progress, tick_ms: int) -> int | None:
     """Data time of the fit that is due, None where none is."""
+    if progress.lost_fit_at_ms is not None:
+        return progress.lost_fit_at_ms
     if tick_ms < schedule.start_ms:
         return None
     if not progress.is_fitted or progress.wants_refit:

@@ -24,12 +24,13 @@ from engine.errors import StartError, StateError
 log = logging.getLogger("state")
 
 _INDEX = "engine.db"
-_FORMAT = 1
+_FORMAT = 2
 _FILE = re.compile(r"([0-9a-f]{32})-(\d+)\.(snapshot|journal|snapshot\.part|damaged)")
 _TABLE = """
 create table if not exists groups (
     key text primary key, scheduler text not null, model text not null, query text not null,
-    fingerprint text not null, generation integer not null, size_bytes integer not null, saved_at_ms integer not null
+    fingerprint text not null, generation integer not null, size_bytes integer not null, saved_at_ms integer not null,
+    fitted_at_ms integer not null
 ) strict
 """
 # Another process may be on its way out.
@@ -60,6 +61,8 @@ class Keeper:
         self._generation = 0
         self._snapshot_bytes = 0
         self._journal: Journal | None = None
+        # Data time of the fit whose state was found damaged.
+        self.lost_at_ms: int | None = None
 
     @property
     def wants_snapshot(self) -> bool:
@@ -79,9 +82,10 @@ class Keeper:
 
     def load(self) -> tuple[Record, Iterator[Record]] | None:
         """The snapshot and the records after it; None where there is none of this identity, or it is damaged."""
-        found = self._store.generation(self.key, self.identity)
-        if found is None:
+        row = self._store.generation(self.key, self.identity)
+        if row is None:
             return None
+        found, fitted_at_ms = row
         path = self._store.path(self.key, found, "snapshot")
         try:
             body = read_whole(path)
@@ -90,21 +94,22 @@ class Keeper:
             log.warning("State of %s is set aside and fitted anew: %s", self._shown, err)
             with contextlib.suppress(OSError):
                 os.replace(path, path.with_suffix(".damaged"))
+            self.lost_at_ms = fitted_at_ms
             return None
         self._generation, self._snapshot_bytes = found, len(body)
         journal = Journal(self._store.path(self.key, found, "journal"))
         self._journal = journal
         return snapshot, journal.read()
 
-    def save(self, record: Record) -> None:
-        """Replace snapshot and journal by a snapshot."""
+    def save(self, record: Record, fitted_at_ms: int) -> None:
+        """Replace snapshot and journal by a snapshot of the fit of a data time."""
         generation = self._store.next_generation(self.key)
         if self._journal is not None:
             self._journal.is_broken = True  # should this fail, later records would follow what is not there
         with self._told():
             path = self._store.path(self.key, generation, "snapshot")
             self._snapshot_bytes = write_whole(path, encode(record))
-            self._store.switch(self, generation, self._snapshot_bytes)
+            self._store.switch(self, generation, self._snapshot_bytes, fitted_at_ms)
             self._journal = Journal(self._store.path(self.key, generation, "journal"))
             self._generation = generation
 
@@ -159,6 +164,10 @@ class StateStore:
         self._made.add(made.key)
         return made
 
+    def begin(self) -> None:
+        """Groups that get no keeper from now on are no longer configured."""
+        self._made.clear()
+
     def remove_unused(self) -> int:
         """Remove the state of groups that have no keeper; how many these were."""
         with self._mutex, self._db:
@@ -179,25 +188,26 @@ class StateStore:
         """A group's file."""
         return self._folder / f"{key}-{generation}.{kind}"
 
-    def generation(self, key: str, identity: str) -> int | None:
-        """The valid generation of a group's files, None where there is none of this identity."""
+    def generation(self, key: str, identity: str) -> tuple[int, int] | None:
+        """The valid generation of a group's files and the data time of its fit; None for none of this identity."""
+        select = "select generation, fitted_at_ms from groups where key = ? and fingerprint = ?"
         with self._mutex:
-            row = self._db.execute("select generation, fingerprint from groups where key = ?", (key,)).fetchone()
-        return int(row[0]) if row is not None and row[1] == identity else None
+            row = self._db.execute(select, (key, identity)).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
 
     def next_generation(self, key: str) -> int:
         """A number that no file of the group has."""
         return 1 + max((number for its_key, number, _ in self._files() if its_key == key), default=0)
 
-    def switch(self, keeper: Keeper, generation: int, size_bytes: int) -> None:
+    def switch(self, keeper: Keeper, generation: int, size_bytes: int, fitted_at_ms: int) -> None:
         """From now on a group's files are those of a generation; older ones are removed."""
         names = keeper.names
         row = (
             *(keeper.key, names["scheduler"], names["model"], names["query"]),
-            *(keeper.identity, generation, size_bytes, time.time_ns() // 1_000_000),
+            *(keeper.identity, generation, size_bytes, time.time_ns() // 1_000_000, fitted_at_ms),
         )
         with self._mutex, self._db:
-            self._db.execute("insert or replace into groups values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("insert or replace into groups values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         for key, number, path in self._files():
             if key == keeper.key and number < generation:
                 path.unlink(missing_ok=True)

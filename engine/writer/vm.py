@@ -39,6 +39,7 @@ class VmWriter:
     ----------
     settings : of the section `writer`.
     folder : for the spool; None keeps it in memory.
+    spool : to go on with; else one is made.
     queue_bytes : bound of a spool in memory.
 
     Raises
@@ -53,6 +54,7 @@ class VmWriter:
         folder: Path | None = None,
         *,
         queue_bytes: int = QUEUE_BYTES,
+        spool: Spool | None = None,
     ) -> None:
         self._timeout_s = settings.timeout.seconds
         self._n_retries = settings.connection_retry_attempts
@@ -67,10 +69,12 @@ class VmWriter:
             settings.batch_max_series,
             settings.metric_prefix_cache_max_entries,
         )
-        if folder is None:
+        bounds = settings.spool or SpoolSettings()
+        if spool is not None:
+            self._spool = spool
+        elif folder is None:
             self._spool = Spool(None, queue_bytes)
         else:
-            bounds = settings.spool or SpoolSettings()
             self._spool = Spool(folder, bounds.max_bytes, bounds.max_age.seconds)
         self._folder = folder
         self._refused = Refused(folder)
@@ -118,6 +122,13 @@ class VmWriter:
     def drain(self, timeout_s: float) -> bool:
         """Wait until the queue is empty; false when the time was over first."""
         return self._queue.wait_empty(timeout_s)
+
+    def hand_over(self, timeout_s: float) -> Spool:
+        """Stop delivering; the spool is for another writer to go on with."""
+        self._queue.close(0)
+        self._thread.join(timeout_s)
+        self._spool.set_back()
+        return self._spool
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in the time given, then stop; what is then lost is counted and logged."""

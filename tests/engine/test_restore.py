@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import service
+from engine import build
+from engine.build import make_schedule, make_tasks
 from engine.config.schema import load_config
 from engine.errors import ConfigError
 from engine.metrics import Metrics
 from engine.pool import Pool
 from engine.scheduler.periodic import replay
 from engine.scheduler.settings import PeriodicSettings
-from engine.service import make_schedule, make_tasks
 from engine.state.store import StateStore
 from tests.fakes import MemoryReader, MemoryWriter
 
@@ -135,11 +135,21 @@ def test_state_that_is_too_old_is_fitted_anew_at_once(tmp_path: Path) -> None:
     assert (400 * M + T0) in {key[3] for key in life.cells()}
 
 
-def test_damage_to_one_model_is_its_own(tmp_path: Path) -> None:
-    Life(tmp_path, 0, 30)
+def test_damage_to_one_model_is_its_own_and_its_fit_is_done_again(tmp_path: Path) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    alone = Life(tmp_path / "one", 0, 40)
+    tmp_path /= "many"
+    before = Life(tmp_path, 0, 30)
     smallest = min((tmp_path / "state").glob("*.snapshot"), key=lambda path: path.stat().st_size)
     smallest.write_bytes(smallest.read_bytes()[:-100])
-    assert sum(Life(tmp_path, 31, 40).fits().values()) == 1
+    after = Life(tmp_path, 31, 40)
+    assert sum(after.fits().values()) == 1
+    # On the window that it had: all that came since is scored again, and equal.
+    twice = before.cells().keys() & after.cells().keys()
+    assert {key[3] for key in twice} == {T0 + m * M for m in range(1, 31)}
+    assert before.cells() | after.cells() == alone.cells()
+    assert {key: after.cells()[key] for key in twice} == {key: before.cells()[key] for key in twice}
 
 
 def test_trap_restore_state_needs_a_folder(tmp_path: Path) -> None:
@@ -175,7 +185,7 @@ def test_trap_28_a_relative_folder_is_made_absolute(tmp_path: Path, monkeypatch:
 
 def test_trap_31_state_of_another_release_is_fitted_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Life(tmp_path, 0, 30)
-    monkeypatch.setattr(service, "__version__", "99.0.0")
+    monkeypatch.setattr(build, "__version__", "99.0.0")
     assert Life(tmp_path, 31, 40).fits() == {"z": 1, "mad": 1, "both": 1}
 
 

@@ -58,7 +58,7 @@ class Process:
             self.names = self.reader.table(query)
         self.store = StateStore(folder)
         keeper = self.store.keeper({"scheduler": "s", "model": "m", "query": query.alias}, "i")
-        self.saver = Saver(self.group, self.names, keeper, NoopWriter(), self.metrics)
+        self.saver = Saver(self.group, self.names, "i", keeper, NoopWriter(), self.metrics)
         limits = Limits(single.STEPS * STEP_MS, STEP_MS, 1_000 * STEP_MS)
         self.unit = Unit(
             *("s", query, [self.group], limits, reader, self.writer, self.pool, self.metrics),
@@ -101,7 +101,7 @@ def lifetimes(
         if tick in kills:
             cells |= process.killed()
             process = Process(model, folder, points_of(values, n_queries, is_reversed=len(cells) % 2 == 0))
-            assert process.unit.restore() == FIT_MS
+            assert process.unit.restore({}) == FIT_MS
     return cells | process.killed(), process
 
 
@@ -150,7 +150,7 @@ def test_a_model_that_fails_at_inference_lives_on_with_what_it_has_seen(tmp_path
     process.unit.infer(FIT_MS + STEP_MS)
     process.killed()
     after = Process(BrokenModel(), tmp_path, points_of(np.ones((2, single.STEPS + 3))))
-    assert after.unit.restore() == FIT_MS
+    assert after.unit.restore({}) == FIT_MS
     assert after.group.seen.newest_ms() == FIT_MS + STEP_MS
     after.killed()
 
@@ -167,7 +167,7 @@ def test_what_was_not_committed_is_scored_again_and_equal(tmp_path: Path, monkey
         process.unit.infer(FIT_MS + tick * STEP_MS)
     first = process.killed()
     after = Process(model, tmp_path / "many", points_of(values))
-    after.unit.restore()
+    after.unit.restore({})
     for tick in range(4, 13):
         after.unit.infer(FIT_MS + tick * STEP_MS)
     second = after.killed()
@@ -198,7 +198,7 @@ def test_trap_25_an_inference_that_is_cut_short_commits_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     process.killed()
     after = Process(CountingModel(), tmp_path, points_of(single.history()))
-    after.unit.restore()
+    after.unit.restore({})
     after.unit.infer(FIT_MS + 2 * STEP_MS)
     assert {key[3] for key in after.killed()} == {FIT_MS + 2 * STEP_MS}
 
@@ -230,7 +230,7 @@ def test_a_full_disk_costs_no_score_and_is_told_once(
     process.unit.infer(FIT_MS + 6 * STEP_MS)
     cells = process.killed()
     after = Process(CountingModel(), tmp_path / "full", points_of(values))
-    assert after.unit.restore() == FIT_MS
+    assert after.unit.restore({}) == FIT_MS
     assert after.group.seen.newest_ms() == FIT_MS + 6 * STEP_MS
     for tick in range(7, 13):
         after.unit.infer(FIT_MS + tick * STEP_MS)
@@ -255,7 +255,7 @@ def test_state_that_lacks_something_is_not_used(
         return found
 
     monkeypatch.setattr(Keeper, "load", without)
-    assert after.unit.restore() is None
+    assert after.unit.restore({}) is None
     assert after.group.state is None
     assert "cannot be used and is fitted anew" in caplog.text
     after.killed()

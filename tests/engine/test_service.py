@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.build import make_schedule, make_tasks
 from engine.config.schema import Config, load_config
 from engine.memory import memory_capacity
 from engine.metrics import Metrics
@@ -15,7 +16,6 @@ from engine.pool import Pool
 from engine.scheduler.periodic import Task, end_job, start_job
 from engine.scheduler.plan import Schedule, due
 from engine.scheduler.settings import PeriodicSettings
-from engine.service import make_schedule, make_tasks
 from tests.fakes import MemoryReader, MemoryWriter
 
 S, M, H = 1_000, 60_000, 3_600_000

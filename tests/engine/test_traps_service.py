@@ -19,6 +19,7 @@ import pytest
 
 import engine.http
 from engine import __version__
+from engine.build import make_tasks
 from engine.config.schema import load_config
 from engine.errors import ReadError
 from engine.frame import Query, Samples, Window
@@ -28,7 +29,6 @@ from engine.pool import Pool
 from engine.reader.vm import VmReader
 from engine.scheduler.periodic import PeriodicScheduler, Task
 from engine.scheduler.plan import Pace, Schedule
-from engine.service import make_tasks
 from engine.writer.settings import VmWriterSettings
 from engine.writer.vm import VmWriter
 from tests.e2e.stack import free_port, until

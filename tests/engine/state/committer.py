@@ -26,7 +26,10 @@ def main() -> None:
     store = StateStore(Path(sys.argv[1]))
     keeper = store.keeper(NAMES, "i")
     for n in range(1, 6):
-        (keeper.save if n in SAVED else keeper.append)(record(n))
+        if n in SAVED:
+            keeper.save(record(n), n)
+        else:
+            keeper.append(record(n))
         os.write(1, b"%d" % n)
 
 

@@ -43,7 +43,7 @@ def test_what_was_saved_and_appended_is_there_after_a_restart(tmp_path: Path) ->
     keeper = store.keeper(NAMES, "i")
     assert keeper.load() is None
     assert keeper.wants_snapshot
-    keeper.save(record(1))
+    keeper.save(record(1), 0)
     assert not keeper.wants_snapshot
     keeper.append(record(2))
     keeper.append(record(3))
@@ -51,7 +51,7 @@ def test_what_was_saved_and_appended_is_there_after_a_restart(tmp_path: Path) ->
     keeper = store.keeper(NAMES, "i")
     assert loaded(keeper) == [1, 2, 3]
     keeper.append(record(4))
-    keeper.save(record(5))
+    keeper.save(record(5), 0)
     keeper.append(record(6))
     store = again(store, tmp_path)
     assert loaded(store.keeper(NAMES, "i")) == [5, 6]
@@ -60,7 +60,7 @@ def test_what_was_saved_and_appended_is_there_after_a_restart(tmp_path: Path) ->
 
 
 def test_state_of_another_identity_or_group_is_not_used(opened: StateStore) -> None:
-    opened.keeper(NAMES, "i").save(record(1))
+    opened.keeper(NAMES, "i").save(record(1), 0)
     assert opened.keeper(NAMES, "j").load() is None
     assert opened.keeper({**NAMES, "model": "n"}, "i").load() is None
     assert loaded(opened.keeper(NAMES, "i")) == [1]
@@ -68,12 +68,12 @@ def test_state_of_another_identity_or_group_is_not_used(opened: StateStore) -> N
 
 def test_a_long_journal_asks_for_a_snapshot(opened: StateStore) -> None:
     keeper = opened.keeper(NAMES, "i")
-    keeper.save(record(0))
+    keeper.save(record(0), 0)
     for n in range(64):
         assert not keeper.wants_snapshot
         keeper.append(record(n))
     assert keeper.wants_snapshot
-    keeper.save(record(0))
+    keeper.save(record(0), 0)
     keeper.append(Record({}, {"big": np.zeros(1 << 18)}))
     assert keeper.wants_snapshot
 
@@ -84,8 +84,8 @@ def test_a_damaged_snapshot_is_set_aside_and_the_rest_lives(
 ) -> None:
     store = StateStore(tmp_path)
     keeper, other = store.keeper(NAMES, "i"), store.keeper({**NAMES, "query": "r"}, "i")
-    keeper.save(record(1))
-    other.save(record(2))
+    keeper.save(record(1), 0)
+    other.save(record(2), 0)
     path = tmp_path / f"{keeper.key}-1.snapshot"
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -96,7 +96,7 @@ def test_a_damaged_snapshot_is_set_aside_and_the_rest_lives(
     assert "model 'm', query 'q' is set aside" in caplog.text
     assert path.with_suffix(".damaged").exists()
     keeper = store.keeper(NAMES, "i")
-    keeper.save(record(3))
+    keeper.save(record(3), 0)
     assert loaded(store.keeper(NAMES, "i")) == [3]
     assert not path.with_suffix(".damaged").exists()
     store.close()
@@ -105,7 +105,7 @@ def test_a_damaged_snapshot_is_set_aside_and_the_rest_lives(
 def test_trap_27_a_missing_snapshot_is_no_state(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     keeper = store.keeper(NAMES, "i")
-    keeper.save(record(1))
+    keeper.save(record(1), 0)
     (tmp_path / f"{keeper.key}-1.snapshot").unlink()
     assert store.keeper(NAMES, "i").load() is None
     store.close()
@@ -114,7 +114,7 @@ def test_trap_27_a_missing_snapshot_is_no_state(tmp_path: Path) -> None:
 def test_trap_26_leftovers_of_a_crash_are_removed_and_other_files_are_not(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     keeper = store.keeper(NAMES, "i")
-    keeper.save(record(1))
+    keeper.save(record(1), 0)
     valid = {p.name for p in tmp_path.iterdir()}
     for name in (f"{keeper.key}-2.snapshot", f"{keeper.key}-2.snapshot.part", f"{'0' * 32}-1.journal"):
         (tmp_path / name).write_bytes(b"x")
@@ -129,7 +129,7 @@ def test_trap_26_leftovers_of_a_crash_are_removed_and_other_files_are_not(tmp_pa
 def test_groups_that_are_configured_no_more_are_removed(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     for query in "abc":
-        store.keeper({**NAMES, "query": query}, "i").save(record(1))
+        store.keeper({**NAMES, "query": query}, "i").save(record(1), 0)
     store = again(store, tmp_path)
     store.keeper({**NAMES, "query": "b"}, "i")
     assert store.remove_unused() == 2
@@ -141,14 +141,14 @@ def test_groups_that_are_configured_no_more_are_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 4000, b"SQL"])
 def test_a_damaged_index_is_set_aside(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     store = StateStore(tmp_path)
-    store.keeper(NAMES, "i").save(record(1))
+    store.keeper(NAMES, "i").save(record(1), 0)
     store.close()
     (tmp_path / "engine.db").write_bytes(data)
     store = StateStore(tmp_path)
     assert store.keeper(NAMES, "i").load() is None
     assert "index of state" in caplog.text
     assert (tmp_path / "engine.damaged").read_bytes() == data
-    store.keeper(NAMES, "i").save(record(2))
+    store.keeper(NAMES, "i").save(record(2), 0)
     assert loaded(store.keeper(NAMES, "i")) == [2]
     store.close()
 
@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_made_is_a_start_error(tmp_path: Path) -> None:
 
 def test_a_failed_write_keeps_what_was_there(opened: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = opened.keeper(NAMES, "i")
-    keeper.save(record(1))
+    keeper.save(record(1), 0)
 
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
@@ -183,7 +183,7 @@ def test_a_failed_write_keeps_what_was_there(opened: StateStore, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(StateError, match="No space left"):
-            keeper.save(record(2))
+            keeper.save(record(2), 0)
     assert keeper.wants_snapshot
     assert loaded(opened.keeper(NAMES, "i")) == [1]
     with monkeypatch.context() as patch:
@@ -198,7 +198,7 @@ def test_a_failed_write_keeps_what_was_there(opened: StateStore, monkeypatch: py
 def test_state_that_is_turned_off_is_removed_and_nothing_else(tmp_path: Path) -> None:
     assert not clear(tmp_path)
     store = StateStore(tmp_path)
-    store.keeper(NAMES, "i").save(record(1))
+    store.keeper(NAMES, "i").save(record(1), 0)
     store.close()
     (tmp_path / "spool").mkdir()
     assert clear(tmp_path)
