@@ -119,6 +119,10 @@ class Unit:
             records = {saver.identity: saver.carry() for saver in self._savers.values()}
         return {identity: record for identity, record in records.items() if record is not None}
 
+    def fits_ms(self) -> list[int]:
+        """Data time of each group's fit, of those that have one."""
+        return list(self._fitted_at_ms.values())
+
     def lost_at_ms(self) -> int | None:
         """Data time of the oldest fit whose state was there and could not be used."""
         return min((s.lost_at_ms for s in self._savers.values() if s.lost_at_ms is not None), default=None)

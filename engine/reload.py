@@ -101,7 +101,7 @@ class Reload:
                 digest = self._look()
                 if digest == self._digest and not is_asked:
                     continue
-                while (later := self._look_again()) != digest:
+                while not is_asked and (later := self._look_again()) != digest:
                     digest = later
                 self._digest = digest
                 config = self._load()
