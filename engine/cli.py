@@ -199,10 +199,12 @@ def run(
 
         click.echo(describe(loaded), nl=False)
         return 0
+    from engine.reload import Reload, log_levels
+
+    log_levels({}, loaded.settings.logger_levels)
     for warning in loaded.warnings:
         logging.getLogger("config").warning("%s", warning)
     from engine import service
-    from engine.reload import Reload
 
     paths = config or (_DEFAULT_CONFIG,)
     again = partial(_load, paths, strict=strict, state_dir=state_dir)

@@ -19,7 +19,7 @@ from engine.errors import StartError
 from engine.memory import cpu_capacity, memory_capacity
 from engine.metrics import Metrics
 from engine.pool import Pool
-from engine.reload import Reload, log_levels
+from engine.reload import Reload
 from engine.scheduler.periodic import PeriodicScheduler, now_ms
 from engine.scheduler.settings import PeriodicSettings
 from engine.server.app import Server, create_app
@@ -249,7 +249,6 @@ def run(config: Config, reload: Reload | None = None) -> int:
     if reload is not None:
         handlers[signal.SIGHUP] = lambda *_: reload.ask()
     previous: Mapping[int, object] = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    log_levels({}, config.settings.logger_levels)
     service = Service(config)
     service.start()
     if reload is not None:

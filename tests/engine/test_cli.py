@@ -47,7 +47,7 @@ def served(monkeypatch):
 
     started = []
     fake = type(sys)("engine.service")
-    fake.run = lambda config: started.append(config) or 0  # type: ignore[attr-defined]
+    fake.run = lambda config, _reload: started.append(config) or 0  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "engine.service", fake)
     monkeypatch.setattr(engine, "service", fake, raising=False)
     return started
@@ -156,10 +156,11 @@ def test_licence_flags_are_one_info_line(config, served, licence, capsys):
     assert " - service - INFO - " in lines[0]
 
 
-def test_watch_warns_and_runs(config, served, capsys):
-    assert main([config, "--watch", "-configCheckInterval=10s"]) == 0
-    assert len(served) == 1
-    assert " - WARNING - --watch is not available yet" in capsys.readouterr().err
+@pytest.mark.parametrize("interval", ["0", "-5s", "soon"])
+def test_an_interval_that_is_none_is_told(config, served, capsys, interval):
+    assert main([config, "--watch", f"-configCheckInterval={interval}"]) == 2
+    assert "--configCheckInterval: " in capsys.readouterr().err
+    assert not served
 
 
 @pytest.mark.parametrize("flag", ["--state-dir=/tmp/state", "-stateDir=/tmp/state"])
@@ -195,7 +196,7 @@ def test_usage_errors_exit_2(config, argv, capsys):
 def test_a_start_error_is_one_line_and_exit_1(config, served, capsys, monkeypatch):
     from engine.errors import StartError
 
-    def fail(_config):
+    def fail(*_):
         raise StartError("port 8500 is in use")
 
     monkeypatch.setattr(sys.modules["engine.service"], "run", fail)
