@@ -1,7 +1,7 @@
 # `make demo` and `make test` work on a fresh clone: they create .venv, install into it, and run. `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test check e2e bench format lock wheel clean
+.PHONY: help venv demo run test check e2e chaos bench format lock wheel clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python test` takes another.
 ifndef PYTHON
@@ -35,6 +35,9 @@ check: .venv/.dev ## lint, format, types, architecture
 
 e2e: .venv/.dev ## the tests against real services; needs ENGINE_TEST_STACK
 	@$(BIN)/pytest -m e2e
+
+chaos: .venv/.dev ## CHAOS_MINUTES=3 of faults at random against the real database; needs ENGINE_TEST_STACK, and root for small disks
+	@$(BIN)/pytest -m chaos -s tests/chaos
 
 bench: .venv/.dev ## speeds, first `engine bench`; with URL=http://127.0.0.1:8428 also of a whole tick against that VictoriaMetrics
 	@$(BIN)/engine bench
