@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine import __version__
+from engine.admission import Admission, Room
 from engine.channels.group import ChannelGroup
 from engine.channels.reader import ChannelReader
 from engine.channels.table import ChannelTable
@@ -33,6 +34,7 @@ from engine.score import resolve
 from engine.spool.spool import Spool
 from engine.state.store import StateStore, fingerprint
 from engine.writer.base import Writer
+from engine.writer.labels import filled
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
@@ -121,6 +123,7 @@ def make_tasks(
     is_stopping: Callable[[], bool] = lambda: False,
     store: StateStore | None = None,
     carried: Mapping[str, Record] | None = None,
+    room: Room | None = None,
 ) -> list[Task]:
     """The units of one scheduler: one for each query, or set of queries of a multivariate model, that it needs.
 
@@ -128,6 +131,7 @@ def make_tasks(
     ----------
     store : state on disk.
     carried : state from the same process, by identity.
+    room : for series of all schedulers; None has no end.
     """
     settings = config.schedulers[alias]
     assert isinstance(settings, PeriodicSettings)
@@ -153,7 +157,12 @@ def make_tasks(
     for index, feed in enumerate(feeds.values()):
         query = feed.query
         savers = {g: _make_saver(config, g, feed, store, writer, metrics) for g in feed.groups}
-        unit = Unit(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping, savers)
+        admission = _admission(config, feed, room or Room(None))
+        unit = Unit(
+            *(alias, query, feed.groups, limits, feed.reader, writer, pool, metrics, is_stopping),
+            savers=savers,
+            admission=admission,
+        )
         delay_ms = settings.infer_every * index // len(feeds) if settings.scatter_infer_jobs else 0
         task = Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms))
         task.progress.fit_at_ms = unit.restore(carried or {})
@@ -200,6 +209,27 @@ def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool:
         model = model.for_query(feed.query, outside)
         return Group(model, feed.query, policies[0], *parts, writes_aliases=writes)
     return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
+
+
+def _admission(config: Config, feed: _Feed, room: Room) -> Admission:
+    """Which of a feed's series are taken: our own outputs never are."""
+    table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
+    bounds = config.settings.max_series
+    template: Mapping[str, str] = getattr(config.writer, "metric_format", {})
+    keys = {group.query_alias for group in config.groups} | {q for group in config.groups for q in group.query_aliases}
+    columns = {name for model in config.models.values() for name in (*model.provides, *(model.provide_series or ()))}
+    own = {tuple(filled(text, key, column) for text in template.values()) for key in keys for column in columns}
+
+    def is_own(labels: Mapping[str, str]) -> bool:
+        if tuple(labels.get(name) for name in template) not in own or not template:
+            return False
+        return config.is_oldest_style or (
+            labels.get("model_alias") in config.models
+            and labels.get("scheduler_alias") in config.schedulers
+            and labels.get("preset") == config.preset
+        )
+
+    return Admission(feed.query.alias, table, bounds.per_query if bounds else None, room, is_own)
 
 
 def _make_saver(

@@ -52,6 +52,11 @@ class SeenTimes:
         newest = int(times.max(initial=NEVER))
         return None if newest == NEVER else int(times[times >= newest - lag_ms].min())
 
+    def n_before(self, time_ms: int) -> int:
+        """How many series were last seen before a time."""
+        times = self._times
+        return int(np.count_nonzero((times < time_ms) & (times != NEVER)))
+
     def known(self) -> I64:
         """Series that were seen, in order."""
         return np.flatnonzero(self._times != NEVER)

@@ -98,6 +98,12 @@ class Metrics:
             "too few points or a failure in the fit (unfit), a failure at inference (failed)",
             (*_STAGE, "reason"),
         )
+        self.not_taken = gauge(
+            "vmanomaly_series_not_taken",
+            "Series of answers that settings.max_series keeps out",
+            ("query_key", *_SCHEDULER),
+        )
+        self.expired = counter("vmanomaly_series_expired", "Series dropped by settings.retention", ())
         self.incomplete = counter(
             "vmanomaly_model_timestamps_incomplete",
             "Times at which a group of channels was not scored because one was missing",

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from engine.admission import Admission
 from engine.disk.codec import Record
 from engine.errors import ModelError, ReadError
 from engine.fitting import GroupFit, Tally, WindowStore
@@ -81,10 +82,12 @@ class Unit:
         metrics: Metrics,
         is_stopping: Callable[[], bool] = lambda: False,
         savers: Mapping[Group, Saver] | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.query = query
         self.groups = tuple(groups)
         self._savers = savers or {}
+        self._admission = admission
         # What was scored is handed to the writer before state that has consumed it is committed.
         self._commits = threading.Lock()
         self._fitted_at_ms: dict[Group, int] = {}
@@ -112,16 +115,25 @@ class Unit:
                 self._fitted_at_ms[group] = facts["at_ms"]
         return min(self._fitted_at_ms.values()) if len(self._fitted_at_ms) == len(self.groups) else None
 
-    def carry(self) -> dict[str, Record]:
-        """The state of all groups by identity; nothing that is still under way changes or writes anything after."""
+    def carry(self, ttl_ms: int | None = None) -> dict[str, Record]:
+        """The state of all groups by identity; nothing that is still under way changes or writes anything after.
+
+        Parameters
+        ----------
+        ttl_ms : series whose last point is older than the newest one by more than this are left out.
+        """
         with self._commits:
             self._is_carried = True
-            records = {saver.identity: saver.carry() for saver in self._savers.values()}
+            records = {saver.identity: saver.carry(ttl_ms) for saver in self._savers.values()}
         return {identity: record for identity, record in records.items() if record is not None}
 
     def fits_ms(self) -> list[int]:
         """Data time of each group's fit, of those that have one."""
         return list(self._fitted_at_ms.values())
+
+    def n_stale(self, ttl_ms: int) -> int:
+        """Series of all groups that `carry` would leave out."""
+        return sum(group.seen.n_before(group.seen.newest_ms() - ttl_ms) for group in self.groups)
 
     def lost_at_ms(self) -> int | None:
         """Data time of the oldest fit whose state was there and could not be used."""
@@ -267,6 +279,11 @@ class Unit:
         started = time.perf_counter()
         frame = pack(samples, piece, self.query.tz)
         self._reader.placed(self.query, self._scheduler_alias, time.perf_counter() - started)
+        if self._admission is None:
+            return frame
+        frame = self._admission.admit(frame)
+        names = {name: self.groups[0].names[name] for name in ("query_key", "scheduler_alias", "preset")}
+        self._metrics.not_taken.labels(**names).set(self._admission.n_refused)
         return frame
 
     def _unseen_from(self, at_ms: int) -> int:

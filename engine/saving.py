@@ -13,7 +13,7 @@ from engine.disk.codec import Record, is_plain
 from engine.disk.names import Names, ReadNumbers, WrittenNames
 from engine.errors import ModelError, StateError
 from engine.frame import I64, Frame, State
-from engine.group import Group
+from engine.group import NEVER, Group
 from engine.metrics import Metrics
 from engine.series import SeriesTable
 from engine.state.store import Keeper
@@ -75,10 +75,16 @@ class Saver:
         self.lost_at_ms = self._keeper.lost_at_ms
         return None if found is None else self._restore(table, *found)
 
-    def carry(self) -> Record | None:
-        """The group's state as it is now, for `restore`; None where there is none."""
+    def carry(self, ttl_ms: int | None = None) -> Record | None:
+        """The group's state as it is now, for `restore`; None where there is none.
+
+        Parameters
+        ----------
+        ttl_ms : series without a point for so long before the newest one are left out.
+        """
         with self._group.at_rest():
-            return None if self._group.state is None else self._snapshot()
+            since_ms = NEVER if ttl_ms is None else self._group.seen.newest_ms() - ttl_ms
+            return None if self._group.state is None else self._snapshot(since_ms)
 
     def _restore(self, table: SeriesTable, snapshot: Record, records: Iterator[Record]) -> Mapping[str, Any] | None:
         started = time.monotonic()
@@ -149,12 +155,17 @@ class Saver:
         self._size.set(self._keeper.size_bytes)
         self._seconds.observe(time.perf_counter() - started)
 
-    def _snapshot(self) -> Record:
+    def _snapshot(self, since_ms: int = NEVER) -> Record:
+        """All of the state; of series that were not seen since a time nothing."""
         group = self._group
         state = group.state
         assert state is not None
         seen = group.seen.known()
-        arrays = {"series": state.series, "is_fitted": group.is_fitted(state)}
+        seen = seen[group.seen.get(seen) >= since_ms]
+        rows = np.flatnonzero(group.seen.get(state.series) >= since_ms)
+        is_fitted = group.is_fitted(state)[rows]
+        state = state if rows.size == state.series.size else state.take(rows)
+        arrays = {"series": state.series, "is_fitted": is_fitted}
         arrays |= {"seen.series": seen, "seen.times": group.seen.get(seen)}
         arrays |= {f"columns.{name}": column for name, column in state.columns.items()}
         arrays |= {f"shared.{name}": array for name, array in state.shared.items()}

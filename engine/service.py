@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from engine import __version__
+from engine.admission import Room
 from engine.build import make_reader, make_schedule, make_tasks, make_writer, spool_folder
 from engine.config.schema import Config
 from engine.disk.codec import Record
@@ -51,6 +52,7 @@ class Service:
         self._spool: Spool | None = None
         # Neither a new configuration nor the one before could be run.
         self.is_broken = False
+        self._expires_at = 0.0
         self._pusher: Pusher | None = None
         self._writer: Writer | None = None
         self._store: StateStore | None = None
@@ -97,6 +99,23 @@ class Service:
         self._config = config
         self.metrics.forget_all_but(_names(config))
 
+    def expire(self) -> None:
+        """Drop series that had no point for `settings.retention.ttl`, once it is time to look and there are some.
+
+        Tables of labels only grow: what is kept is carried over to new ones.
+        """
+        retention = self._config.settings.retention
+        if retention is None or retention.ttl is None or time.monotonic() < self._expires_at:
+            return
+        every = retention.check_interval or max(retention.ttl // 4, 60_000)
+        self._expires_at = time.monotonic() + every / 1000
+        ttl_ms = int(retention.ttl)
+        n_stale = sum(scheduler.n_stale(ttl_ms) for scheduler in self._schedulers)
+        if n_stale:
+            log.info("Retention: %d series without a point for %s are dropped", n_stale, retention.ttl)
+            self.metrics.expired.inc(n_stale)
+            self._begin(self._config, self._halt(ttl_ms))
+
     def stop(self) -> bool:
         """Stop within eight seconds; true when nothing was cut short."""
         self._stopping.set()
@@ -135,7 +154,9 @@ class Service:
         self._store = self._next_store(config)
         n_queries = len({group.query_alias for group in config.groups})
         workers = config.reader.workers or max(1, min(n_queries, 2 * int(cpu_capacity())))
-        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set, self._store, carried)
+        bounds = config.settings.max_series
+        room = Room(bounds.total if bounds else None)
+        parts = (self._reader, self._writer, self.pool, self.metrics, self._stopping.is_set, self._store, carried, room)
         for alias, settings in config.schedulers.items():
             if not isinstance(settings, PeriodicSettings):
                 continue
@@ -150,14 +171,14 @@ class Service:
             scheduler.start()
         log.info("Active schedulers: %s", ", ".join(s.alias for s in self._schedulers) or "none")
 
-    def _halt(self) -> dict[str, Record]:
+    def _halt(self, ttl_ms: int | None = None) -> dict[str, Record]:
         """Stop reading and scoring; the state of all groups. What hangs comes to an end by itself, without effect."""
         self._stopping.set()
         for scheduler in self._schedulers:
             scheduler.stop()
         for scheduler in self._schedulers:
             scheduler.join(_JOBS_S)
-        carried = {k: record for scheduler in self._schedulers for k, record in scheduler.carry().items()}
+        carried = {k: record for scheduler in self._schedulers for k, record in scheduler.carry(ttl_ms).items()}
         self._schedulers = []
         self._reader.close()
         if self._pusher is not None:
@@ -256,6 +277,7 @@ def run(config: Config, reload: Reload | None = None) -> int:
     while not stop.wait(_LOOK_S) and not service.is_broken:
         if reload is not None:
             reload.serve(service.apply)
+        service.expire()
     log.info("%s: stopping", signal.Signals(received[0]).name if received else "broken")
     clean = service.stop()
     for number, handler in previous.items():

@@ -46,8 +46,6 @@ def missing_parts(parts: Parts, preset: str, n_shards: int) -> tuple[str, ...]:
     ):
         if part is not None and tag(part) in table.entries and tag(part) not in ready:
             lines.append(f"{path}.class: {tag(part)} is not available yet")
-    if parts.settings.retention is not None and parts.settings.retention.ttl is not None:
-        lines.append("settings.retention.ttl: dropping unused state is not available yet")
     if n_shards > 1:
         lines.append("VMANOMALY_MEMBERS_COUNT: sharding is not available yet")
     return tuple(lines)

@@ -80,6 +80,13 @@ class RetentionSettings(Settings, frozen=True, kw_only=True):
     check_interval: Duration | None = None
 
 
+class MaxSeries(Settings, frozen=True, kw_only=True):
+    """``settings.max_series``: how many series are taken, in each scheduler, of what queries answer."""
+
+    per_query: Annotated[int, Meta(gt=0)] | None = None
+    total: Annotated[int, Meta(gt=0)] | None = None
+
+
 class ServiceSettings(Settings, frozen=True, kw_only=True):
     """``settings``: what belongs to no single component."""
 
@@ -89,6 +96,7 @@ class ServiceSettings(Settings, frozen=True, kw_only=True):
     anomaly_score_outside_data_range: Annotated[float, Meta(ge=0)] = 1.01
     restore_state: bool = False
     retention: RetentionSettings | None = None
+    max_series: MaxSeries | None = None
     logger_levels: dict[str, LogLevel] = {}
 
 

@@ -168,9 +168,18 @@ class PeriodicScheduler:
         self._infers.shutdown(wait=False, cancel_futures=True)
         self._fits.shutdown(wait=False, cancel_futures=True)
 
-    def carry(self) -> dict[str, Record]:
-        """The state of all groups by identity; what is still under way has no effect any more."""
-        return {identity: record for task in self._tasks for identity, record in task.unit.carry().items()}
+    def carry(self, ttl_ms: int | None = None) -> dict[str, Record]:
+        """The state of all groups by identity; what is still under way has no effect any more.
+
+        Parameters
+        ----------
+        ttl_ms : series without a point for so long are left out.
+        """
+        return {identity: record for task in self._tasks for identity, record in task.unit.carry(ttl_ms).items()}
+
+    def n_stale(self, ttl_ms: int) -> int:
+        """Series that `carry` would leave out."""
+        return sum(task.unit.n_stale(ttl_ms) for task in self._tasks)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the loop and all jobs have ended, for a fit only a moment; false when the time was over first."""
