@@ -217,10 +217,10 @@ class Service:
 
     def _make_servers(self, config: Config) -> list[Server]:
         server, pull = config.server, config.monitoring.pull
-        app = create_app(self.metrics, server.path_prefix or "")
-        servers = [Server(app, server.addr, server.port, uvicorn_config=server.uvicorn_config)]
+        app = create_app(self.metrics, server.path_prefix or "", server.auth)
+        servers = [Server(app, server.addr, server.port, server.tls, server.uvicorn_config)]
         if pull is not None and pull.port != server.port:
-            servers.append(Server(create_app(self.metrics), pull.addr, pull.port))
+            servers.append(Server(create_app(self.metrics, auth=server.auth), pull.addr, pull.port, server.tls))
         return servers
 
     def _change_servers(self, config: Config) -> None:

@@ -17,7 +17,7 @@ from engine.models.base import Model
 from engine.reader.settings import ReaderSettings
 from engine.scheduler.settings import BacktestingSettings, OneoffSettings, PeriodicSettings
 from engine.scheduler.start import parse_start
-from engine.server.settings import MonitoringSettings, ServerSettings
+from engine.server.settings import AuthSettings, MonitoringSettings, ServerSettings
 from engine.settings import Duration, Settings
 
 _TENANT = re.compile(r"(\d{1,10})(?::(\d{1,10}))?")
@@ -223,6 +223,12 @@ def _check_server(server: ServerSettings, monitoring: MonitoringSettings, report
         report.bad("server.path_prefix", prefix, "expected a path like /anomaly")
     if server.ui_default_state is not None and not server.ui_default_state.startswith("#/?"):
         report.bad("server.ui_default_state", server.ui_default_state, "expected text that begins with #/?")
+    if server.auth is not None:
+        _check_auth(server.auth, report)
+    for name in ("cert_file", "key_file", "client_ca_file") if server.tls is not None else ():
+        file = getattr(server.tls, name)
+        if file is not None and not Path(file).is_file():
+            report.bad(f"server.tls.{name}", file, "expected a file that is there")
     if monitoring.push is not None:
         _check_connection(monitoring.push, "monitoring.push", report)
         check_tenant(monitoring.push.tenant_id, "monitoring.push.tenant_id", report)
@@ -230,6 +236,17 @@ def _check_server(server: ServerSettings, monitoring: MonitoringSettings, report
             if not _LABEL.fullmatch(name):
                 text = "expected a label name of letters, digits and _, not first a digit"
                 report.problem(f"monitoring.push.extra_labels.{name}", text)
+
+
+def _check_auth(auth: AuthSettings, report: Report) -> None:
+    """A way in for somebody, and nothing half given."""
+    if (auth.user is None) != (auth.password is None):
+        absent = "user" if auth.user is None else "password"
+        report.problem(f"server.auth.{absent}", "missing, expected both user and password or neither")
+    if auth.user is None and auth.bearer_token is None and auth.bearer_token_file is None:
+        report.problem("server.auth", "empty, expected user and password, bearer_token or bearer_token_file")
+    if auth.user is not None and ":" in auth.user:
+        report.problem("server.auth.user", "holds a colon, which basic auth cannot say")
 
 
 def budget(reader: ReaderSettings) -> Duration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -19,9 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from engine.errors import StartError
 from engine.metrics import Metrics
+from engine.server.guard import Guard, Protocol
+from engine.server.settings import AuthSettings, TlsSettings
 
 log = logging.getLogger("monitoring")
 access = logging.getLogger("monitoring.access")
@@ -30,13 +34,13 @@ _START_S = 10.0
 
 # What `server.uvicorn_config` cannot change: `server.addr` and `server.port` say where, one process serves.
 _OURS = frozenset(
-    {"app", "host", "port", "uds", "fd", "workers", "lifespan", "log_config", "timeout_graceful_shutdown"}
+    {"app", "host", "port", "uds", "fd", "workers", "lifespan", "log_config", "timeout_graceful_shutdown", "http"}
     | {"reload", "reload_dirs", "reload_delay", "reload_includes", "reload_excludes", "factory"}
 )
 
 
-def create_app(metrics: Metrics, path_prefix: str = "") -> Starlette:
-    """The app; `path_prefix` ("x" or "/x") stands before every route."""
+def create_app(metrics: Metrics, path_prefix: str = "", auth: AuthSettings | None = None) -> ASGIApp:
+    """The app; `path_prefix` ("x" or "/x") stands before every route, `auth` before all but /health."""
 
     async def health(_: Request) -> Response:  # on the event loop: no slow scrape can stand before it
         return JSONResponse({"status": "ok"})
@@ -58,10 +62,11 @@ def create_app(metrics: Metrics, path_prefix: str = "") -> Starlette:
 
     routes: list[Any] = [Route("/health", health), Route("/metrics", show_metrics)]
     prefix = path_prefix.strip("/")
-    return Starlette(
+    app = Starlette(
         routes=[Mount(f"/{prefix}", routes=routes)] if prefix else routes,
         exception_handlers={HTTPException: refuse, Exception: refuse},
     )
+    return app if auth is None else Guard(app, auth, f"/{prefix}/health" if prefix else "/health")
 
 
 class _Selection:
@@ -81,7 +86,7 @@ class _Selection:
                 yield chosen
 
 
-def _uvicorn_config(app: Starlette, wanted: Mapping[str, Any]) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, tls: TlsSettings | None, wanted: Mapping[str, Any]) -> uvicorn.Config:
     """Uvicorn's settings, loaded, so that what is wrong with them shows before anything runs."""
     known = inspect.signature(uvicorn.Config).parameters
     for key in wanted:
@@ -89,12 +94,17 @@ def _uvicorn_config(app: Starlette, wanted: Mapping[str, Any]) -> uvicorn.Config
             reason = "is set by the service" if key in _OURS else "is not a setting of uvicorn"
             raise StartError(f"server.uvicorn_config.{key}: {reason}")
     # The listener is ours, and shutting down must not wait for idle clients.
-    ours = {"lifespan": "off", "timeout_graceful_shutdown": 1, "log_config": None}
+    ours: dict[str, Any] = {"lifespan": "off", "timeout_graceful_shutdown": 1, "log_config": None, "http": Protocol}
+    if tls is not None:
+        ours |= {"ssl_certfile": tls.cert_file, "ssl_keyfile": tls.key_file}
+        if tls.client_ca_file:
+            ours |= {"ssl_ca_certs": tls.client_ca_file, "ssl_cert_reqs": ssl.CERT_REQUIRED}
     try:
         config = uvicorn.Config(app, **{"log_level": "warning", "access_log": False, **wanted, **ours})
         config.load()
     except (TypeError, ValueError, KeyError, OSError, AssertionError, ImportError) as err:
-        raise StartError(f"server.uvicorn_config: {type(err).__name__}: {err}") from err
+        key = "server.tls" if tls is not None and isinstance(err, OSError) else "server.uvicorn_config"
+        raise StartError(f"{key}: {type(err).__name__}: {err}") from err
     return config
 
 
@@ -103,6 +113,7 @@ class Server:
 
     Parameters
     ----------
+    tls : certificate to serve with; None is plain HTTP.
     uvicorn_config : further settings of uvicorn, as documented for `server.uvicorn_config`.
 
     Raises
@@ -110,9 +121,16 @@ class Server:
     StartError : uvicorn does not take its settings.
     """
 
-    def __init__(self, app: Starlette, addr: str, port: int, uvicorn_config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        addr: str,
+        port: int,
+        tls: TlsSettings | None = None,
+        uvicorn_config: dict[str, Any] | None = None,
+    ) -> None:
         self._addr, self._port = addr, port
-        self._uvicorn = uvicorn.Server(_uvicorn_config(app, uvicorn_config or {}))
+        self._uvicorn = uvicorn.Server(_uvicorn_config(app, tls, uvicorn_config or {}))
         self._thread = threading.Thread(target=self._serve, name=f"http-{port}", daemon=True)
         self._socket: socket.socket | None = None
 

@@ -13,6 +13,23 @@ from engine.settings import Duration, Settings
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
+class AuthSettings(Settings, frozen=True, kw_only=True):
+    """``server.auth``: who may ask; a user with a password, a token, or either."""
+
+    user: str | None = None
+    password: str | None = None
+    bearer_token: str | None = None
+    bearer_token_file: str | None = None
+
+
+class TlsSettings(Settings, frozen=True, kw_only=True):
+    """``server.tls``: the listener's certificate; with `client_ca_file` only clients with one of that CA get in."""
+
+    cert_file: Annotated[str, Meta(min_length=1)]
+    key_file: Annotated[str, Meta(min_length=1)]
+    client_ca_file: str | None = None
+
+
 class ServerSettings(Settings, frozen=True, kw_only=True):
     """``server``: the one listener of API, `/health` and `/metrics`."""
 
@@ -22,6 +39,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     max_concurrent_tasks: Annotated[int, Meta(gt=0)] = 2
     use_reader_connection_settings: bool = False
     ui_default_state: str | None = None
+    auth: AuthSettings | None = None
+    tls: TlsSettings | None = None
     uvicorn_config: dict[str, Any] = field(default_factory=lambda: {"log_level": "warning"})
 
 

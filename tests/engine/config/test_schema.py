@@ -181,7 +181,6 @@ def test_times_that_do_not_fit_are_warned_of(load):
         ({"models": "models: {m: {class: peer_outlier, queries: all, schedulers: all}}\n"}, {},
          "models.m.class: peer_outlier"),
         ({"reader": reader(**{"class": "vlogs"})}, {}, "reader.class: vlogs"),
-        ({"settings": "settings: {retention: {ttl: 1d}}\n"}, {}, "settings.retention.ttl"),
         ({"preset": "preset: ui\n"}, {}, "preset: ui"),
         ({}, {"VMANOMALY_MEMBERS_COUNT": "3"}, "VMANOMALY_MEMBERS_COUNT"),
     ],
