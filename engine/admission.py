@@ -14,6 +14,9 @@ from engine.frame import I64, Frame
 
 log = logging.getLogger("reader")
 
+# Many times what VictoriaMetrics keeps: 40 labels of 4 KiB.
+_MOST_LABELS, _LONGEST_LABELS = 256, 1 << 20
+
 
 class Labels(Protocol):
     """What numbers of series stand for."""
@@ -92,17 +95,24 @@ class Admission:
         new = series[~self._is_known[series]]
         if new.size == 0:
             return
-        for number in new.tolist():
+        is_short = np.ones(new.size, dtype=np.bool_)
+        for k, number in enumerate(new.tolist()):
             labels = self._table.labels(number)
+            is_short[k] = len(labels) <= _MOST_LABELS and sum(map(len, labels.values())) <= _LONGEST_LABELS
             if self._is_own(labels):
                 raise ReadError(
                     f"query {self._query_alias!r} reads what this service writes, as {dict(labels)}: it would feed on "
                     'itself and is not run; leave these series out of it, as with {model_alias=""}',
                     "own_output",
                 )
+        self._is_known[new] = True
+        if not is_short.all():
+            self.n_refused += int(np.count_nonzero(~is_short))
+            log.warning("query %r: %d series have labels beyond all bounds and are not taken",
+                        self._query_alias, np.count_nonzero(~is_short))  # fmt: skip
+            new = new[is_short]
         wanted = new.size if self._most is None else min(new.size, self._most - self._n_taken)
         given = self._room.take(wanted)
-        self._is_known[new] = True
         self._is_taken[new[:given]] = True
         self._n_taken += given
         if given < new.size:

@@ -131,7 +131,7 @@ class Decoder:
             for k in new.tolist():
                 text = data[spans[k, 0] : spans[k, 1]]
                 numbers[k] = self._table.intern(_labels_decoder.decode(text.data) | self._extra)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         with self._lock:
             # Another thread may have entered the same texts meanwhile: a second entry does no harm.
@@ -150,7 +150,7 @@ class Decoder:
             return _answer(self._pack(result), answer.is_partial)
         except DecodeError:
             raise
-        except (msgspec.DecodeError, ValueError, OverflowError) as err:
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as err:
             start = bytes(body[:60]).decode("utf-8", "replace")
             raise DecodeError(f"not an answer of query_range: {err}; it begins with {start!r}") from err
 
@@ -206,7 +206,7 @@ def _read_rest(rest: bytes) -> bool | None:
     try:
         reply = _rest_decoder.decode(b'{"":{"":0' + rest)
         inner = _rest_decoder.decode(reply[""])
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, KeyError, RecursionError):
         return None
     if reply.keys() & {"status", "data"} or inner.keys() & {"result", "resultType"}:
         return None

@@ -61,6 +61,16 @@ def test_all_queries_together_have_one_bound() -> None:
     assert one.admit(frame(2)).series.size == 0
 
 
+def test_series_with_labels_beyond_all_bounds_are_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    table = SeriesTable()
+    for labels in ({"a": "x" * (11 << 20)}, {str(k): "" for k in range(257)}, {"a": "x" * (1 << 20)}):
+        table.intern(labels)
+    one = Admission("q", table, None, Room(None), lambda _: False)
+    assert one.admit(frame(0, 1, 2)).series.tolist() == [2]
+    assert one.n_refused == 2
+    assert "2 series have labels beyond all bounds" in caplog.text
+
+
 def test_no_rows_are_no_rows() -> None:
     assert admission(1, Room(0)).admit(frame()).series.size == 0
 
