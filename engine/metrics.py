@@ -71,6 +71,9 @@ class Metrics:
         self.scheduler_restarts = counter(
             "vmanomaly_scheduler_restarts", "Attempts to restart a scheduler's thread", (*_SCHEDULER, "status")
         )
+        self.longest_job = gauge(
+            "vmanomaly_scheduler_longest_job_seconds", "For how long the longest running job has run", _SCHEDULER
+        )
 
         self.read_seconds = histogram("vmanomaly_reader_request_duration_seconds", "Time of datasource queries", _IO)
         self.reads = counter("vmanomaly_reader_responses", "Answers by code, errors too", (*_IO, "code"))

@@ -116,6 +116,12 @@ class Service:
             self.metrics.expired.inc(n_stale)
             self._begin(self._config, self._halt(ttl_ms))
 
+    def watch(self) -> None:
+        """Tell of what is stuck, and where."""
+        for scheduler in self._schedulers:
+            for text in scheduler.stuck():
+                log.error("Stuck: %s", text)
+
     def stop(self) -> bool:
         """Stop within eight seconds; true when nothing was cut short."""
         self._stopping.set()
@@ -278,6 +284,7 @@ def run(config: Config, reload: Reload | None = None) -> int:
         if reload is not None:
             reload.serve(service.apply)
         service.expire()
+        service.watch()
     log.info("%s: stopping", signal.Signals(received[0]).name if received else "broken")
     clean = service.stop()
     for number, handler in previous.items():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ _RETRY_LAST_MS = 60_000
 # A loop that fails is begun again so many times, after pauses that double; then it stays dead and is reported so.
 _RESTARTS = 5
 _RESTART_S = 1.0
+# A job that runs longer than this, and than some intervals, is told with the place where it is.
+_STUCK_S = {"infer": 60.0, "fit": 600.0}
+_STUCK_INTERVALS = {"infer": 3, "fit": 10}
 # A fit that is stopped has no result to wait for: it is given the time to see the stop between two pieces.
 _FIT_STOP_S = 0.5
 # History is thin while less than this share of the fit window holds points, or too little for one of the models:
@@ -153,6 +158,9 @@ class PeriodicScheduler:
         self._alive.set(0)
         self._restarts = {s: metrics.scheduler_restarts.labels(alias, preset, s) for s in ("success", "failure")}
         self._running: dict[str, set[Future[None]]] = {"fit": set(), "infer": set()}
+        # By thread what it does, since when, and how long that may take; the loop's own entry begins anew at each look.
+        self._busy: dict[int, tuple[str, float, float]] = {}
+        self._longest = metrics.longest_job.labels(alias, preset)
         self._infers = ThreadPoolExecutor(max(1, workers), thread_name_prefix=f"infer-{alias}")
         self._fits = ThreadPoolExecutor(1, thread_name_prefix=f"fit-{alias}")
         self._thread = threading.Thread(target=self._run, name=f"scheduler-{alias}", daemon=True)
@@ -190,6 +198,19 @@ class PeriodicScheduler:
         left += [wait(set(self._running["fit"]), min(_FIT_STOP_S, max(0.0, deadline - time.monotonic()))).not_done]
         return not any(left)
 
+    def stuck(self) -> list[str]:
+        """What takes much longer than it should, each with the place where its thread is; each is told once."""
+        now, found = time.monotonic(), []
+        busy = list(self._busy.items())
+        self._longest.set(max((now - since for _, (_, since, _) in busy), default=0.0))
+        for thread, (what, since, limit_s) in busy:
+            frame = sys._current_frames().get(thread)
+            if now - since > limit_s and frame is not None and thread in self._busy:
+                self._busy[thread] = what, since, float("inf")
+                place = "".join(traceback.format_stack(frame)[-4:]).rstrip()
+                found.append(f"[Scheduler {self.alias}] {what} has been running for {now - since:.0f} s:\n{place}")
+        return found
+
     def _run(self) -> None:
         for n_failures in range(_RESTARTS + 1):
             self._alive.set(1)
@@ -208,11 +229,14 @@ class PeriodicScheduler:
         log.critical("[Scheduler %s] given up after %d restarts: it runs no more", self.alias, _RESTARTS)
 
     def _loop(self) -> None:
+        own = threading.get_ident()
         while not self._stopping.is_set():
+            self._busy[own] = "the loop", time.monotonic(), _STUCK_S["infer"]
             now = self._clock()
             for task in self._tasks:
                 for job in due(self._schedule, task.pace, task.progress, now):
                     self._submit(task, job)
+            self._busy.pop(own, None)
             wake = min(next_wake_ms(self._schedule, t.pace, t.progress, now) for t in self._tasks)
             self._wake.wait(min(_POLL_S, max(0.001, (wake - self._clock()) / 1000)))
             self._wake.clear()
@@ -228,10 +252,14 @@ class PeriodicScheduler:
         future.add_done_callback(self._running[job.kind].discard)
 
     def _job(self, task: Task, job: Job) -> None:
+        own, limit_s = threading.get_ident(), _STUCK_INTERVALS[job.kind] * self._schedule.infer_every_ms / 1000
+        what = f"{job.kind} of query {task.unit.query.alias!r}"
+        self._busy[own] = what, time.monotonic(), max(_STUCK_S[job.kind], limit_s)
         try:
             if not self._stopping.is_set():
                 run_job(task, job, self._clock, self._stopping.is_set)
         finally:
+            self._busy.pop(own, None)
             end_job(task, job)
         self._after_job()
         if job.kind == "fit":  # the first inference follows at once; all else the loop sees at its next look

@@ -154,3 +154,38 @@ def test_a_job_that_no_thread_took_is_due_again(running: Running, monkeypatch: p
     unit = FakeUnit("q")
     running.start(unit)
     until(lambda: unit.inferred, 20, "it was fitted after all")
+
+
+def test_a_job_that_is_stuck_is_told_once_with_its_place(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(periodic, "_STUCK_S", {"infer": 0.5, "fit": 0.5})
+    monkeypatch.setattr(periodic, "_STUCK_INTERVALS", {"infer": 0, "fit": 0})
+    release = threading.Event()
+
+    def hangs_here() -> None:
+        release.wait(20)
+
+    bad, good = FakeUnit("bad", infer_with=hangs_here), FakeUnit("good")
+    scheduler = running.start(bad, good)
+    (text,) = until(scheduler.stuck, 20, "it is noticed")
+    assert text.startswith("[Scheduler s] infer of query 'bad' has been running for ")
+    assert "hangs_here" in text
+    assert (running.value("vmanomaly_scheduler_longest_job_seconds") or 0) > 0.5
+    assert scheduler.stuck() == []
+    release.set()
+    until(lambda: len(bad.inferred) > 1, 10, "it goes on")
+    assert scheduler.stuck() == []
+
+
+def test_a_loop_that_is_stuck_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(periodic, "_STUCK_S", {"infer": 0.3, "fit": 0.3})
+    release = threading.Event()
+
+    def clock_that_hangs() -> int:
+        release.wait(20)
+        return now_ms()
+
+    scheduler = running.start(FakeUnit("q"), clock=clock_that_hangs)
+    (text,) = until(scheduler.stuck, 20, "it is noticed")
+    assert "the loop has been running" in text
+    assert "clock_that_hangs" in text
+    release.set()
