@@ -36,6 +36,7 @@ log = logging.getLogger("service")
 # A stop is over within eight seconds, also where all parts hang: each part's time, and that of all together.
 _JOBS_S, _WRITES_S, _SERVER_S, _STOP_S = 3.0, 2.5, 1.0, 7.0
 _LOOK_S = 0.25
+_ATTEMPTS, _ATTEMPT_S = 4, 1.0
 
 
 class Service:
@@ -89,12 +90,7 @@ class Service:
             self._begin(config, carried)
         except Exception as err:
             self._halt()
-            try:
-                self._change_servers(self._config)
-                self._begin(self._config, carried)
-            except Exception:
-                log.critical("Rollback failed: the configuration before does not run any more, either", exc_info=True)
-                self.is_broken = True
+            self._go_on(carried)
             raise err if isinstance(err, StartError) else StartError(f"{type(err).__name__}: {err}") from err
         self._config = config
         self.metrics.forget_all_but(_names(config))
@@ -107,6 +103,8 @@ class Service:
         retention = self._config.settings.retention
         if retention is None or retention.ttl is None or time.monotonic() < self._expires_at:
             return
+        if any(scheduler.is_fitting() for scheduler in self._schedulers):
+            return  # it would have to begin anew
         every = retention.check_interval or max(retention.ttl // 4, 60_000)
         self._expires_at = time.monotonic() + every / 1000
         ttl_ms = int(retention.ttl)
@@ -114,7 +112,7 @@ class Service:
         if n_stale:
             log.info("Retention: %d series without a point for %s are dropped", n_stale, retention.ttl)
             self.metrics.expired.inc(n_stale)
-            self._begin(self._config, self._halt(ttl_ms))
+            self._go_on(self._halt(ttl_ms))
 
     def watch(self) -> None:
         """Tell of what is stuck, and where."""
@@ -176,6 +174,20 @@ class Service:
         for scheduler in self._schedulers:
             scheduler.start()
         log.info("Active schedulers: %s", ", ".join(s.alias for s in self._schedulers) or "none")
+
+    def _go_on(self, carried: Mapping[str, Record]) -> None:
+        """Run the configuration that ran before; what is in the way of it may pass."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._change_servers(self._config)
+                self._begin(self._config, carried)
+                return
+            except Exception:
+                last = attempt == _ATTEMPTS - 1
+                log.critical("Rollback failed%s", "" if last else ", trying again", exc_info=True)
+                self._halt()
+                self.is_broken = last
+                time.sleep(0 if last else _ATTEMPT_S)
 
     def _halt(self, ttl_ms: int | None = None) -> dict[str, Record]:
         """Stop reading and scoring; the state of all groups. What hangs comes to an end by itself, without effect."""

@@ -185,6 +185,10 @@ class PeriodicScheduler:
         """
         return {identity: record for task in self._tasks for identity, record in task.unit.carry(ttl_ms).items()}
 
+    def is_fitting(self) -> bool:
+        """Whether a fit runs or waits to."""
+        return any(task.progress.is_fitting for task in self._tasks)
+
     def n_stale(self, ttl_ms: int) -> int:
         """Series that `carry` would leave out."""
         return sum(task.unit.n_stale(ttl_ms) for task in self._tasks)

@@ -264,3 +264,22 @@ def test_trap_35_and_38_files_that_vanish_or_cannot_be_read_stop_nothing(vm: Scr
     time.sleep(1.5)
     assert engine.fits("z") == 1
     is_whole(vm)
+
+
+def test_retention_drops_series_that_are_gone_and_the_others_go_on(vm: ScriptedVm, tmp_path: Path) -> None:
+    retention = "settings: {retention: {ttl: 3s, check_interval: 1s}}\n"
+    state = ("--state-dir", str(tmp_path / "state"))
+    with running(Watched(tmp_path, BASE.format(url=vm.url) + retention, *state)) as engine:
+        until(lambda: vm.written, 30, "scores", lambda: engine.log)
+        assert engine.metric("vmanomaly_models_active") == 3
+        vm.n_series = 2
+        until(lambda: engine.metric("vmanomaly_series_expired_total") == 1, 20, "it is noticed", lambda: engine.log)
+        until(lambda: engine.metric("vmanomaly_models_active") == 2, 10, "one less", lambda: engine.log)
+        assert "1 series without a point for 3s are dropped" in engine.log
+        vm.n_series = 3  # it comes back: an online model begins with it anew
+        until(lambda: engine.metric("vmanomaly_models_active") == 3, 10, "there again", lambda: engine.log)
+        time.sleep(1.5)
+        assert engine.fits("z") == 1
+        code, _ = engine.stop()
+        assert code == 0
+    is_whole(vm)
