@@ -24,7 +24,7 @@ run: .venv/.run ## the service; CONFIG=file.yml names another configuration
 	@$(BIN)/engine $(CONFIG)
 
 test: .venv/.dev ## the unit tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --dist worksteal
 
 check: .venv/.dev ## lint, format, types, architecture
 	@$(BIN)/ruff check
@@ -34,7 +34,7 @@ check: .venv/.dev ## lint, format, types, architecture
 	@$(BIN)/pytest -q tests/test_architecture.py
 
 e2e: .venv/.dev ## the tests against real services; needs ENGINE_TEST_STACK
-	@$(BIN)/pytest -m e2e
+	@$(BIN)/pytest -m e2e -n 2 --dist loadfile
 
 chaos: .venv/.dev ## CHAOS_MINUTES=3 of faults at random against the real database; needs ENGINE_TEST_STACK, and root for small disks
 	@$(BIN)/pytest -m chaos -s tests/chaos

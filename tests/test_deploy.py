@@ -145,6 +145,9 @@ def service_lines(instance: str, end_s: int) -> list[dict[str, Any]]:
         put(f"vmanomaly_{name}_total", lambda t: t if ill else 0, model)
     put("vmanomaly_model_runs_total", lambda t: t, model)
     put("vmanomaly_state_commit_errors_total", lambda t: t // 60 if ill else 0, model)
+    put("vmanomaly_writer_spool_oldest_seconds", lambda t: t if ill else 0, {"url": "http://db"})
+    put("vmanomaly_writer_datapoints_dropped_total", lambda t: t if ill else 0, {"reason": "refused"}, io)
+    put("vmanomaly_scheduler_longest_job_seconds", lambda t: t if ill else 0, scheduler)
     for part in ("reader", "writer"):
         put(f"vmanomaly_{part}_responses_total", lambda t: t, {"code": "200"}, io)
         put(f"vmanomaly_{part}_responses_total", lambda t: t if ill else 0, {"code": "500"}, io)

@@ -23,15 +23,15 @@ from engine.writer.noop import NoopWriter
 
 M, H = 60_000, 3_600_000
 T0 = 472_222 * H
-N_SERIES = 300
+N_SERIES = 100
 TTL_MS = 2 * H
 CONFIG = """
-schedulers: {s: {class: periodic, infer_every: 5m, fit_window: 5h, fit_every: 6h}}
+schedulers: {s: {class: periodic, infer_every: 10m, fit_window: 10h, fit_every: 6h}}
 models:
   z: {class: zscore_online}
   mad: {class: mad_online}
   both: {class: temporal_envelope_multivariate, groupby: [pod]}
-reader: {datasource_url: "http://vm", sampling_period: 5m, queries: {a: {expr: u}, b: {expr: v}}}
+reader: {datasource_url: "http://vm", sampling_period: 10m, queries: {a: {expr: u}, b: {expr: v}}}
 writer: {datasource_url: "http://vm"}
 """
 
