@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.disk.codec import Record, decode, encode
+from engine.disk.files import sync_folder
 from engine.errors import StateError
 
 _HEAD = struct.Struct("<QII")  # length of the record, CRC-32 of it, CRC-32 of the two before
@@ -50,6 +51,8 @@ class Journal:
                 file.write(part)
             file.flush()
             os.fdatasync(file.fileno())
+        if self.size_bytes == 0:
+            sync_folder(self.path.parent)
         self.is_broken = False
         self.n_records += 1
         self.size_bytes += _HEAD.size + size

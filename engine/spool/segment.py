@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from engine.disk.codec import Record
-from engine.disk.files import sync_folder
 from engine.disk.journal import Journal
 from engine.disk.names import ReadNumbers, WrittenNames
 from engine.frame import Batch, Output
@@ -173,7 +172,6 @@ class FileSegment:
         return self._is_read or self._journal.is_broken or self._journal.size_bytes >= _FULL_BYTES
 
     def append(self, batch: Batch, at_s: float) -> None:
-        is_new = self._journal.size_bytes == 0
         names = self._tables.setdefault(batch.table, WrittenNames(batch.table))
         number = list(self._tables).index(batch.table)
         facts = {name: getattr(batch, name) for name in _TEXTS} | {"table": number, "wall_s": time.time()}
@@ -182,8 +180,6 @@ class FileSegment:
         arrays = {"series": output.series, "times": output.timestamps_ms, **names.new(np.unique(output.series))}
         arrays |= {f"columns.{name}": column for name, column in output.columns.items()}
         self._journal.append(Record(facts, arrays))
-        if is_new:
-            sync_folder(self._journal.path.parent)
         self.fates.add(at_s)
 
     def batches(self) -> Iterator[Batch]:
