@@ -1,4 +1,4 @@
-"""What it costs to keep state on disk: a snapshot, a commit after an inference beside the inference, a restart.
+"""What it costs to keep state and results on disk: a snapshot, a commit and a record of the spool a tick, a restart.
 
 Run: python -m benchmarks.state [--series 20000] [--models zscore_online temporal_envelope] [--folder FOLDER]
 
@@ -25,6 +25,7 @@ from engine.pool import Pool
 from engine.saving import Saver
 from engine.score import resolve
 from engine.series import SeriesTable
+from engine.spool.spool import Spool
 from engine.state.store import StateStore
 from engine.writer.noop import NoopWriter
 
@@ -73,6 +74,7 @@ def measure(model: Model, n_series: int, folder: Path) -> dict[str, float]:
     row |= {"infer_ms": 1e3 * statistics.median(infers), "commit_ms": 1e3 * statistics.median(commits)}
     row["longest_commit_ms"] = 1e3 * max(commits)
     store.close()
+    row |= spooled(group, table, series, folder / "spool")
     again, names = Group(model, query, resolve(model, query), NAMES, pool, metrics), SeriesTable()
     store = StateStore(folder)
     started = time.perf_counter()
@@ -81,6 +83,26 @@ def measure(model: Model, n_series: int, folder: Path) -> dict[str, float]:
     store.close()
     assert again.state is not None
     assert again.state.series.size == n_series
+    return row
+
+
+def spooled(group: Group, table: SeriesTable, series: I64, folder: Path) -> dict[str, float]:
+    """Put the results of some ticks into a spool, and read them back as another process would."""
+    spool, seconds = Spool(folder, 4 << 30), []
+    for k in range(N_STEPS + N_TICKS, N_STEPS + 2 * N_TICKS):
+        (batch,) = group.infer(frame(series, k, k + 1), table)
+        started = time.perf_counter()
+        spool.add(batch)
+        seconds.append(time.perf_counter() - started)
+    row = {"spool_ms": 1e3 * statistics.median(seconds), "longest_spool_ms": 1e3 * max(seconds)}
+    row["spool_bytes_a_series_and_tick"] = spool.size_bytes() / series.size / N_TICKS
+    spool.close()
+    started = time.perf_counter()
+    spool = Spool(folder, 4 << 30)
+    while (entry := spool.next()) is not None:
+        spool.done(entry)
+    row["spool_read_s"] = time.perf_counter() - started
+    spool.close()
     return row
 
 
