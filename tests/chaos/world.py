@@ -19,6 +19,7 @@ from tests.e2e.stack import Engine, Stack
 STEP_S = 2
 N_SERIES = 2000
 HISTORY_S = 1200
+DATABASE = ("--only", "victoriametrics", "--vm-flag=-search.latencyOffset=0s")
 CONFIG = """
 schedulers:
   s: {{class: periodic, infer_every: {step}s, fit_every: 1d, fit_window: 20m, start_from: "{start}"}}
@@ -65,9 +66,8 @@ class World:
         self.folder = folder
         self.db_disk = SmallDisk(folder / "db", 1500)
         self.state_disk = SmallDisk(folder / "state", 1500)
-        flag = "--vm-flag=-search.latencyOffset=0s"
-        self.source = Stack(folder / "source", "--only", "victoriametrics", flag)
-        self.target = Stack(self.db_disk.folder / "target", "--only", "victoriametrics", flag)
+        self.source = Stack(folder / "source", *DATABASE)
+        self.target = Stack(self.db_disk.folder / "target", *DATABASE)
         self.source_proxy, self.target_proxy = Proxy(self.source.vm), Proxy(self.target.vm)
         self.begin_s = int(time.time()) // STEP_S * STEP_S + 40
         self.feed(self.begin_s + run_s)
@@ -131,7 +131,7 @@ class World:
 
     def restart_target(self) -> None:
         """Start the database again if it does not run."""
-        self.target.up()
+        self.target.up(*DATABASE)
 
     def kill_target(self) -> None:
         """Kill -9."""
