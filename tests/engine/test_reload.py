@@ -112,6 +112,7 @@ def test_a_model_that_is_added_and_one_that_goes_leave_the_other_as_it_is(vm: Sc
 def test_two_hundred_reloads_half_of_them_broken_miss_no_score_and_leave_nothing(
     vm: ScriptedVm, tmp_path: Path
 ) -> None:
+    vm.n_series = 200
     with running(Watched(tmp_path, BASE.format(url=vm.url), "--watch")) as engine:
         until(lambda: vm.written, 30, "scores", lambda: engine.log)
         texts = [engine.text.replace("reader:", OTHER), engine.text.replace("q: {expr", "q: {tz: UTC, expr")]
