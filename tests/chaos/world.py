@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 
 from tests.chaos.proxy import Proxy
-from tests.e2e.stack import Engine, Stack
+from tests.e2e.stack import Engine, Stack, free_port
 
 STEP_S = 2
 N_SERIES = 2000
@@ -106,13 +106,10 @@ class World:
         """A new process on the same port and files."""
         options = ("--state-dir", str(self.state), "--watch", "-configCheckInterval=500ms")
         engine = Engine.__new__(Engine)
-        from tests.e2e.stack import free_port
-
         self.port = self.port or free_port()
         engine.port, engine.log_path = self.port, self.folder / "engine.log"
         self.config_path.write_text(self.config_text())
-        command = shutil.which("engine")
-        assert command is not None
+        command = str(Path(sys.executable).parent / "engine")
         with engine.log_path.open("ab") as log:
             engine.process = subprocess.Popen([command, str(self.config_path), *options], stdout=log, stderr=log)
         self.engine = engine
