@@ -26,7 +26,7 @@ from engine.pool import Pool
 from engine.reader.base import Reader
 from engine.reader.settings import LocalReaderSettings, ReaderSettings, VmReaderSettings
 from engine.saving import Saver
-from engine.scheduler.periodic import Task
+from engine.scheduler.periodic import Task, go_on
 from engine.scheduler.plan import Pace, Schedule
 from engine.scheduler.settings import PeriodicSettings
 from engine.scheduler.start import at_once_ms, start_from_ms
@@ -167,6 +167,7 @@ def make_tasks(
         task = Task(unit, Pace(query.step_ms, settle_ms(config.reader, query), query.offset_ms, delay_ms))
         task.progress.fit_at_ms = unit.restore(carried or {})
         task.progress.lost_fit_at_ms = unit.lost_at_ms()
+        go_on(task)
         task.progress.is_fitted = any(group.state is not None for group in feed.groups)
         tasks.append(task)
     return tasks

@@ -100,6 +100,7 @@ class Unit:
         self._is_stopping = is_stopping
         self._inferred_to_ms: int | None = None
         self._is_carried = False
+        self._n_points = 0, 0
 
     def restore(self, carried: Mapping[str, Record]) -> int | None:
         """Give groups their state, carried or from disk; data time of the oldest fit, None unless all have one.
@@ -113,6 +114,7 @@ class Unit:
             facts = saver.restore(table, carried.get(saver.identity))
             if facts is not None:
                 self._fitted_at_ms[group] = facts["at_ms"]
+                self._n_points = facts.get("n_points", 0), facts.get("n_steps", 0)
         return min(self._fitted_at_ms.values()) if len(self._fitted_at_ms) == len(self.groups) else None
 
     def carry(self, ttl_ms: int | None = None) -> dict[str, Record]:
@@ -126,6 +128,10 @@ class Unit:
             self._is_carried = True
             records = {saver.identity: saver.carry(ttl_ms) for saver in self._savers.values()}
         return {identity: record for identity, record in records.items() if record is not None}
+
+    def fullness(self) -> tuple[int, int]:
+        """Points of the fullest series in the window of the last fit, and its steps."""
+        return self._n_points
 
     def fits_ms(self) -> list[int]:
         """Data time of each group's fit, of those that have one."""
@@ -184,9 +190,9 @@ class Unit:
                 for each in fits:
                     each.make_up(frame)
         self._leave_if_stopping()
-        n_valid = int(tally.counts[is_recent].sum())
+        n_valid, n_points = int(tally.counts[is_recent].sum()), int(tally.counts[is_recent].max())
+        self._n_points = n_points, window.n_steps
         done = [self._hand_over(each, window, n_valid, keep.size * window.n_steps) for each in fits]
-        n_points = int(tally.counts[is_recent].max())
         return FitResult(any(done), all(done), n_points, window.n_steps, min(self._fitted_at_ms.values()))
 
     def _hand_over(self, fit: GroupFit, window: Window, n_valid: int, n_points: int) -> bool:
@@ -195,7 +201,8 @@ class Unit:
             is_fitted = fit.hand_over(n_valid, n_points)
             self._fitted_at_ms[fit.group] = window.end_ms
             if is_fitted and fit.group in self._savers:
-                self._savers[fit.group].save({"at_ms": window.end_ms})
+                n_points, n_steps = self._n_points
+                self._savers[fit.group].save({"at_ms": window.end_ms, "n_points": n_points, "n_steps": n_steps})
         return is_fitted
 
     def _gather(self, window: Window) -> Iterator[Frame]:

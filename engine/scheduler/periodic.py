@@ -54,6 +54,12 @@ class Task:
     n_failures: dict[str, int] = field(default_factory=lambda: {"fit": 0, "infer": 0})
 
 
+def go_on(task: Task) -> None:
+    """Book a unit that goes on from the state of another process, or of another configuration."""
+    n_points, n_steps = task.unit.fullness()
+    task.n_fitted, task.is_thin = n_points, n_points < _THIN * n_steps
+
+
 def run_job(
     task: Task, job: Job, clock: Callable[[], int] = now_ms, is_stopping: Callable[[], bool] = lambda: False
 ) -> None:

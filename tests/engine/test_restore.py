@@ -37,14 +37,14 @@ writer: {datasource_url: "http://vm"}
 class Life:
     """What a process does with a configuration from one minute to another; then it is killed."""
 
-    def __init__(self, folder: Path, first: int, last: int, text: str = BASE) -> None:
+    def __init__(self, folder: Path, first: int, last: int, text: str = BASE, since: int = -200) -> None:
         (folder / "config.yml").write_text(text)
         config = load_config([folder / "config.yml"], {}, state_dir=folder / "state")
         assert config.state_dir is not None
         self.reader, self.writer, self.metrics = MemoryReader(), MemoryWriter(), Metrics()
         for k, name in enumerate(("x", "y")):
             self.reader.points[name] = {
-                T0 + m * M: 50 + 10 * math.sin(m / 30 + k) + math.sin(m * 7.7 + k) for m in range(-200, last + 1)
+                T0 + m * M: 50 + 10 * math.sin(m / 30 + k) + math.sin(m * 7.7 + k) for m in range(since, last + 1)
             }
         store = StateStore(config.state_dir)
         tasks = make_tasks(config, "s", self.reader, self.writer, Pool(1), self.metrics, store=store)
@@ -150,6 +150,12 @@ def test_damage_to_one_model_is_its_own_and_its_fit_is_done_again(tmp_path: Path
     assert {key[3] for key in twice} == {T0 + m * M for m in range(31)}
     assert before.cells() | after.cells() == alone.cells()
     assert {key: after.cells()[key] for key in twice} == {key: before.cells()[key] for key in twice}
+
+
+def test_thin_history_is_still_thin_after_a_restart(tmp_path: Path) -> None:
+    fits = [Life(tmp_path, *span, since=-8).fits().get("z", 0) for span in ((0, 2), (3, 12), (13, 30))]
+    # On nine points, and once they have doubled; a tenth of the window is enough then.
+    assert fits == [1, 1, 0]
 
 
 def test_trap_restore_state_needs_a_folder(tmp_path: Path) -> None:
