@@ -75,6 +75,7 @@ class Protocol(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
+    # The type is uvicorn's own, which is narrower than asyncio's.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()

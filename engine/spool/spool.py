@@ -89,9 +89,15 @@ class Spool:
         self._is_backlog_next = True
         self._logged_at = -_REPEAT_LOG_S
         self.n_added = 0
-        self._gaps: list[tuple[int, float]] = []
+        self._gaps: list[tuple[int, int]] = []
+        self._had_files = False
         if folder is not None:
             self._open(folder)
+
+    def set_bounds(self, max_bytes: int, max_age_s: float) -> None:
+        """Other bounds, from the next batch on."""
+        with self._mutex:
+            self._max_bytes, self._max_age_s = max_bytes, max_age_s
 
     def size_bytes(self, *, on_disk: bool = False) -> int:
         """Bytes of all that is kept, or of what is on disk."""
@@ -123,7 +129,8 @@ class Spool:
 
     def has_lost(self, start: int, end: int) -> bool:
         """Whether batches of these numbers were in the folder and were damaged before they were settled."""
-        return any(first < end and start < last for first, last in self._gaps)
+        is_beyond_the_end = self._had_files and end > self.n_added
+        return is_beyond_the_end or any(first < end and start < last for first, last in self._gaps)
 
     def add(self, batch: Batch) -> list[GivenUp]:
         """Add a batch; what was given up for it."""
@@ -316,8 +323,7 @@ class Spool:
                 continue
             self._segments.append((first, segment))
             self.n_added = first + len(segment.fates)
-        if found:
-            self._gaps.append((self.n_added, float("inf")))
+        self._had_files = bool(found)
         n_waiting = self.n_waiting()
         if n_waiting:
             log.info("%d results of before, %.1f MiB, are delivered first", n_waiting, self.size_bytes() / (1 << 20))

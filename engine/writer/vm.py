@@ -70,12 +70,11 @@ class VmWriter:
             settings.metric_prefix_cache_max_entries,
         )
         bounds = settings.spool or SpoolSettings()
-        if spool is not None:
-            self._spool = spool
-        elif folder is None:
-            self._spool = Spool(None, queue_bytes)
+        if folder is None:
+            self._spool = spool or Spool(None, queue_bytes)
         else:
-            self._spool = Spool(folder, bounds.max_bytes, bounds.max_age.seconds)
+            self._spool = spool or Spool(folder, bounds.max_bytes)
+            self._spool.set_bounds(bounds.max_bytes, bounds.max_age.seconds)
         self._folder = folder
         self._refused = Refused(folder)
         self._queue = DeliveryQueue(self._spool)
@@ -127,7 +126,7 @@ class VmWriter:
         """Stop delivering; the spool is for another writer to go on with."""
         self._queue.close(0)
         self._thread.join(timeout_s)
-        self._spool.set_back()
+        self._give_up(self._spool.set_back())
         return self._spool
 
     def close(self, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,7 +222,7 @@ def test_trap_36_symbolic_links_that_are_switched_as_kubernetes_does(vm: Scripte
     engine = Engine.__new__(Watched)
     engine.port, engine.log_path = port, tmp_path / "log"
     words = ["--watch", "--config-check-interval", "0.2s"]
-    command = str(Path(os.sys.executable).parent / "engine")  # type: ignore[attr-defined]
+    command = str(Path(sys.executable).parent / "engine")
     with engine.log_path.open("ab") as log:
         engine.process = subprocess.Popen([command, str(tmp_path / "config.yaml"), *words], stdout=log, stderr=log)
     with running(engine):
@@ -250,6 +251,23 @@ def test_without_watch_only_a_signal_reloads(vm: ScriptedVm, tmp_path: Path) -> 
         until(lambda: len(vm.written["y 1"]) > n, 10, "scores go on", lambda: engine.log)
         code, _ = engine.stop()
         assert code == 0
+    is_whole(vm)
+
+
+def test_a_reload_after_a_restart_with_results_on_disk_fits_nothing(vm: ScriptedVm, tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    for life in range(2):
+        with running(Watched(tmp_path, BASE.format(url=vm.url), *state)) as engine:
+            n = len(vm.written.get("y 1", ()))
+            until(lambda n=n: len(vm.written.get("y 1", ())) > n + 2, 30, "scores", lambda: engine.log)
+            engine.change(engine.text.replace("writer:\n", "writer:\n  timeout: 4s\n"))
+            engine.process.send_signal(signal.SIGHUP)
+            until(lambda: engine.reloads("success") == 1, 20, "a reload", lambda: engine.log)
+            time.sleep(1.5)
+            assert engine.fits("z") == (1 if life == 0 else 0)
+            assert "cannot be used" not in engine.log
+            code, _ = engine.stop()
+            assert code == 0
     is_whole(vm)
 
 

@@ -239,6 +239,13 @@ def test_a_torn_file_gives_its_whole_batches_and_tells_of_the_rest(tmp_path: Pat
     assert found >= {0, 1, 2, 3}
 
 
+def test_what_this_process_adds_to_a_folder_of_before_is_not_lost(tmp_path: Path) -> None:
+    spool = again(filled(Spool(tmp_path, GIB), 0, 1), tmp_path)
+    filled(spool, 2, 3)
+    assert not spool.has_lost(0, 4)
+    assert not spool.has_lost(2, 4)
+
+
 @pytest.mark.usefixtures("small_files")
 def test_a_damaged_file_is_set_aside_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     filled(Spool(tmp_path, GIB), *range(4)).close()
