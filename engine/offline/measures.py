@@ -179,6 +179,8 @@ def best_threshold(scores: F64, good: F64, bad: F64) -> tuple[float, float]:
     f1 = 2 * hits / (total + hits + false)
     f1[~(value > -np.inf)] = 0.0
     k = int(np.argmax(f1))
+    if value[k] == -np.inf:  # nothing has a score
+        return -np.inf, 0.0
     lower = value[k + 1] if k + 1 < value.size and value[k + 1] > -np.inf else value[k] - 1.0
     middle = value[k] + (lower - value[k]) / 2
     return float(middle if middle < value[k] else lower), float(f1[k])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.offline.measures import (
@@ -69,6 +69,7 @@ def test_a_threshold_gives_what_the_definitions_say(series, threshold):
     assert got.false_episodes == pytest.approx(sum(weekly) / len(weekly))
 
 
+@example([([60_000], [0.0], [0]), ([60_000], [math.nan], [1])])
 @given(st.lists(one_series(), min_size=1, max_size=4))
 def test_the_best_thresholds_are_the_best_of_all(series):
     got = measure([labelled(*s) for s in series], POOL)
