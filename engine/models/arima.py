@@ -15,7 +15,8 @@ from engine.models.args import check_args
 from engine.models.base import Model
 from engine.models.prophet_compress import compress
 from engine.settings import Duration
-from kernels.arima import Orders, fit_arima
+from kernels.arima import Orders
+from kernels.arima_fit import fit_arima
 from kernels.arima_run import run_arima
 
 Order = Annotated[int, Meta(ge=0)]

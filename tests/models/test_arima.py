@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose
 from engine.frame import F64, Frame, Prediction, State
 from engine.models.arima import Arima
 from engine.settings import Duration
-from kernels.arima import expand, fit_arima
+from kernels.arima import expand
+from kernels.arima_fit import fit_arima
 from tests.naive_arima import KINDS, N_FIT, N_SERIES, one_step_errors, series
 from tests.strategies import START_MS, STEP_MS
 
