@@ -43,7 +43,7 @@ def fit_holt_winters(y: F64, trend_kind: int, season_kind: int, is_damped: bool,
     -----
     A row has no season unless its points span two and number one and a half seasons. A row with a value <= 0 has
     additive parts in place of multiplicative ones. Alpha, beta and gamma are as in statsmodels, in the same region:
-    beta <= alpha, gamma <= 1 - alpha. Rows are independent. O(S T) with about 400 recursions a row; allocates O(T + m).
+    beta <= alpha, gamma <= 1 - alpha. Rows are independent. O(S T) with about 320 recursions a row; allocates O(T + m).
 
     Source: Holt (1957), Winters (1960), damped by Gardner and McKenzie (1985); error correction form of Hyndman et al.
     (2008), Forecasting with Exponential Smoothing, chapter 2.

@@ -17,11 +17,11 @@ N_SCALARS = 12
 
 # Rounds of a search from one centre: wide ones, then ever closer around the best; the better centre's goes on,
 # and once more after the start values were refined.
-_WIDE_ROUNDS, _CLOSE_ROUNDS, _LAST_ROUNDS, _REFINED_ROUNDS = 2, 4, 5, 7
+_WIDE_ROUNDS, _CLOSE_ROUNDS, _LAST_ROUNDS, _REFINED_ROUNDS = 2, 3, 2, 4
 # Centres in log-odds of alpha, beta/alpha, gamma/(1 - alpha) and the damping's range: losses of trends that hardly
 # learn and of those that learn at once are two valleys.
 _CENTERS = ((-1.4, -4.0, -2.2, 0.5), (-0.5, 2.0, -2.2, 0.5))
-_RADIUS, _SHRINK, _FAR, _LIMIT = 5.0, 0.6, 0.7, 12.0
+_RADIUS, _SHRINK, _FAR, _LIMIT = 5.0, 0.45, 0.7, 12.0
 _REFINED_RADIUS = 0.5
 # Powers of the generalised golden ratio of four dimensions: points that fill a box evenly.
 _STRIDES = (0.8566748838545029, 0.733891856627126, 0.6287067210378087, 0.5385972572236101)
