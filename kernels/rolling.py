@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from kernels._jit import F64, I64, kernel
+from kernels.rank_window import list_members, window_quantiles
+from kernels.ranks import rank_samples
 
 # Differences of learned values must be numbers.
 _LARGEST = 1e300
+# By ranks costs as much as 64 steps of `_replace`, and another one for four samples that a window begins with.
+_MORE, _ANYWAY = 4, 256
+# So many steps are ranked together: enough that the window, sorted with them, adds little, and few enough that its
+# samples are not scattered over many words of the set.
+_PIECE, _WIDE = 4_096, 16
 
 
 @kernel
@@ -58,13 +67,21 @@ def rolling_predict_update(
 
     Notes
     -----
-    Two binary searches and one move of the part of `ordered` between the value that leaves and the one that
-    enters: O(W) in the worst case, but the move is one stream of memory. Allocates nothing. Quantiles are numpy's
-    default (linear) ones, bit for bit.
+    Few steps one by one: two binary searches and one move of the part of `ordered` between the value that leaves and
+    the one that enters: O(W) in the worst case, but the move is one stream of memory; allocates nothing. Many steps by
+    the ranks of their samples, in pieces: O(1) a step, a quarter of the time, and scratch of 100 bytes a step of a
+    piece of one row. Either way gives numpy's default (linear) quantiles, bit for bit.
     """
     n_series, n_steps = y.shape
     width = ring.shape[1]
     for i in range(n_series):
+        if _MORE * n_steps >= min(seen[i], width) + _ANYWAY:
+            piece = max(_PIECE, _WIDE * width)
+            for first in range(0, n_steps, piece):
+                steps = slice(first, first + piece)
+                bands = yhat[i, steps], lower[i, steps], upper[i, steps]
+                seen[i] = _by_ranks(y[i, steps], quantile, iqr_threshold, ring[i], ordered[i], seen[i], *bands)
+            continue
         row, n = ordered[i], seen[i]
         center, low, high = math.nan, math.nan, math.nan
         is_stale = n > 0
@@ -86,6 +103,49 @@ def rolling_predict_update(
                 n += 1
                 is_stale = True
         seen[i] = n
+
+
+@kernel
+def _by_ranks(
+    y: F64,
+    quantile: float,
+    iqr_threshold: float,
+    ring: F64,
+    ordered: F64,
+    seen: int,
+    yhat: F64,
+    lower: F64,
+    upper: F64,
+) -> int:
+    """`rolling_predict_update` of one row by its samples' ranks; returns the samples taken."""
+    width = ring.size
+    size = min(seen, width)
+    z, n = np.empty(size + y.size), size
+    for k in range(size):
+        z[k] = ring[(seen - size + k) % width]
+    for t in range(y.size):
+        if abs(y[t]) <= _LARGEST:
+            z[n] = y[t]
+            n += 1
+    rank, in_order = np.empty(n, np.int32), np.empty(n + 1)
+    rank_samples(z, n, np.empty((3, n), np.uint64), np.empty((2, n), np.int32), rank, in_order)
+    n_shares = 5 if iqr_threshold > 0 else 3
+    members, found = np.empty((n >> 6) + 1, np.uint64), np.empty((n_shares, n - size + 1))
+    for k in range(n_shares):
+        share = (0.5, 1.0 - quantile, quantile, 0.25, 0.75)[k]
+        window_quantiles(rank, in_order, size, width, share, members, found[k])
+    taken = 0
+    for t in range(y.size):
+        center, low, high = found[0, taken], found[1, taken], found[2, taken]
+        if iqr_threshold > 0:
+            margin = iqr_threshold * (found[4, taken] - found[3, taken]) / 2
+            low, high = low - margin, high + margin
+        yhat[t], lower[t], upper[t] = center, low, high
+        taken += 1 if abs(y[t]) <= _LARGEST else 0
+    for k in range(max(size, n - width), n):
+        ring[(seen - size + k) % width] = z[k]
+    list_members(members, in_order, ordered[: min(n, width)])
+    return seen + taken
 
 
 @kernel

@@ -88,6 +88,37 @@ def test_pieces_give_the_state_and_the_bands_of_the_whole_bit_for_bit(
         assert_array_equal(np.concatenate(parts, axis=1), expected)
 
 
+@pytest.mark.parametrize("digits", [0, 15])
+@pytest.mark.parametrize("width", [1, 29, 288])
+def test_many_steps_at_once_give_the_state_and_the_bands_of_few_bit_for_bit(width: int, digits: int) -> None:
+    rng = np.random.default_rng(width)
+    values = rng.normal(0, 2, (3, 1000)).round(digits)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    values[2] = np.nan
+    # The first 100 steps fill a part of the widest window, the next 700 begin within it.
+    by_ranks, by_steps = fresh(3, width), fresh(3, width)
+    for piece in (slice(0, 100), slice(100, 800), slice(800, 1000)):
+        by_ranks, band = predicted(np.ascontiguousarray(values[:, piece]), width, 0.9, 1.0, by_ranks)
+        for t in range(piece.start, piece.stop):
+            by_steps, single = predicted(values[:, t : t + 1].copy(), width, 0.9, 1.0, by_steps)
+            assert_array_equal([b[:, 0] for b in single], [b[:, t - piece.start] for b in band])
+        for a, b in zip(by_ranks, by_steps, strict=True):
+            assert_array_equal(a, b)
+
+
+def test_pieces_of_a_very_long_row_meet_without_a_seam() -> None:
+    row = np.random.default_rng(5).normal(0, 1, 9_000)
+    row[::13] = np.nan
+    (ring, ordered, seen), band = predicted(row.reshape(1, -1), 29, 0.9)
+    for t in [*range(4_090, 4_130), *range(8_185, 8_230), 8_999]:
+        expected = window_quantiles(row[t - 100 : t].tolist(), 29, [0.5, 1 - 0.9, 0.9])
+        assert_array_equal([column[0, t] for column in band], expected)
+    last = row[np.isfinite(row)][-29:]
+    assert_array_equal(np.sort(last), ordered[0])
+    assert_array_equal(np.sort(ring[0]), ordered[0])
+    assert seen[0] == np.isfinite(row).sum()
+
+
 @settings(deadline=None)
 @given(matrices(max_rows=6), WIDTHS)
 def test_rows_do_not_interact(values: np.ndarray, width: int) -> None:
