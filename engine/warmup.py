@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from engine.frame import Batch, Frame, Output, Query, Window, pack
 from engine.models.base import Model, fit, infer
 from engine.models.examples import ARGUMENTS
 from engine.models.iforest import IsolationForest
+from engine.models.iforest_multivariate import IsolationForestMultivariate
 from engine.offline.score_command import Options, compute
 from engine.offline.write import write_rows
 from engine.pool import Pool
@@ -68,8 +70,15 @@ def warm_up() -> int:
 
 def _use_further_kernels(frame: Frame, pool: Pool) -> None:
     """What a class uses with some of its arguments only."""
-    model = IsolationForest(seasonal_features=["hod"])
-    infer(model, fit(model, [frame], pool), frame, pool)
+    grouped = replace(frame, groups=np.zeros_like(frame.series))
+    large: dict[str, Any] = {"max_samples": 300}  # more than numbers of one byte count
+    for model, rows in (
+        (IsolationForest(seasonal_features=["hod"]), frame),
+        (IsolationForest(seasonal_features=["hod"], args=large), frame),
+        (IsolationForest(args=large), frame),
+        (IsolationForestMultivariate(args=large), grouped),
+    ):
+        infer(model, fit(model, [rows], pool), rows, pool)
 
 
 def _score_files(pool: Pool) -> None:

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from kernels._jit import F64, I64, kernel
-from kernels.iforest import Forest, path_lengths, scaled_rows
+from kernels._jit import F32, F64, I64, kernel
+from kernels.iforest import Forest, scaled_columns
+from kernels.iforest_paths import path_lengths
 
 
 @kernel
@@ -29,16 +30,16 @@ def forest_gains(x: F64, n_sample: int, forest: Forest, out: F64) -> None:
     O(n n_trees log n_sample) and one pass over the leaves.
     """
     lengths = path_lengths(n_sample)
-    scaled, is_finite = scaled_rows(x, forest)
+    columns, is_finite = scaled_columns(x, forest)
     out[:] = 0.0
     below = np.zeros(n_sample + 1, dtype=np.int64)
     node, leaf = 0, 0
     for size in forest.size:
         n_splits = int(size)
         for k in range(n_splits + 1):
-            below[k + 1] = below[k] + forest.leaf[leaf + k]
+            below[k + 1] = below[k] + int(forest.leaf[leaf + k]) + 1
         for i in range(x.shape[0]):
-            _add_path(scaled[i], node, n_splits, below, lengths, forest, out[i])
+            _add_path(columns, i, node, n_splits, below, lengths, forest, out[i])
         node += n_splits
         leaf += n_splits + 1
     usual = forest.size.size * lengths[n_sample]
@@ -51,12 +52,12 @@ def forest_gains(x: F64, n_sample: int, forest: Forest, out: F64) -> None:
 
 
 @kernel
-def _add_path(row: F64, node: int, size: int, below: I64, lengths: F64, forest: Forest, out: F64) -> None:
-    """Add the worth of each cut on a scaled row's way down; `below` has the samples in all leaves before each."""
+def _add_path(columns: F32, i: int, node: int, size: int, below: I64, lengths: F64, forest: Forest, out: F64) -> None:
+    """Add the worth of each cut on the way of row `i` down; `below` has the samples in all leaves before each."""
     first = 0
     while size > 0:
         n, left, f = below[first + size + 1] - below[first], int(forest.left[node]), forest.feature[node]
-        if row[f] <= forest.threshold[node]:
+        if columns[f, i] <= forest.threshold[node]:
             node, size = node + 1, left
         else:
             node, size, first = node + 1 + left, size - 1 - left, first + 1 + left

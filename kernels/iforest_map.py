@@ -25,11 +25,12 @@ def map_fit(raw: F64, contamination: float) -> tuple[float, float]:
     if contamination == 0.0:
         least = float(raw.min())
         return least, max(0.5, least + _LEAST_WIDTH)
-    ordered = np.sort(raw)
-    at = (1.0 - contamination) * (ordered.size - 1)
+    at = (1.0 - contamination) * (raw.size - 1)
     below = math.floor(at)
-    above = min(below + 1, ordered.size - 1)
-    return float(ordered[0]), float(ordered[below] + (at - below) * (ordered[above] - ordered[below]))
+    parted = np.partition(raw, below)
+    lower = float(parted[below])
+    upper = float(parted[below + 1 :].min()) if below + 1 < raw.size else lower
+    return float(raw.min()), lower + (at - below) * (upper - lower)
 
 
 @kernel

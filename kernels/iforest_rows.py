@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from kernels._jit import F64, I64, kernel
-from kernels.iforest import Forest, forest_build, path_lengths, score_rows
+from kernels.iforest import Forest
+from kernels.iforest_build import forest_build
 from kernels.iforest_map import map_fit, map_score
+from kernels.iforest_paths import path_lengths, score_rows
 
 _LARGEST = 1e300
 

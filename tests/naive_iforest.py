@@ -25,7 +25,7 @@ def trees(forest: Any) -> list[Tree]:
 
 def _tree(forest: Any, node: int, size: int, leaf: int) -> tuple[Tree, int, int]:
     if size == 0:
-        return int(forest.leaf[leaf]), node, leaf + 1
+        return int(forest.leaf[leaf]) + 1, node, leaf + 1
     n_left = int(forest.left[node])
     left, right_node, right_leaf = _tree(forest, node + 1, n_left, leaf)
     right, end, leaf_end = _tree(forest, right_node, size - 1 - n_left, right_leaf)

@@ -86,6 +86,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     # To the type checker a descriptor is not the value that it gives.
     is_online: ClassVar[bool] = _OfTuned("is_online")  # type: ignore[assignment]
     forecasts: ClassVar[bool] = _OfTuned("forecasts")  # type: ignore[assignment]
+    layout: ClassVar[int] = _OfTuned("layout")  # type: ignore[assignment]
     provides: ClassVar[tuple[str, ...]] = _OfTuned("provides")  # type: ignore[assignment]
     default_series: ClassVar[tuple[str, ...]] = _OfTuned("default_series")  # type: ignore[assignment]
 

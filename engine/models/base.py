@@ -44,6 +44,7 @@ class Model(Settings, frozen=True, kw_only=True):
     provides : names that `provide_series` may ask for; `default_series` what is written without it.
     owns_policies : it applies score policies itself.
     args_type : the arguments of an inner library that are honoured, if there is one.
+    layout : of its state; another number whenever what the arrays hold changes. State of another one is fitted anew.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]]
@@ -55,6 +56,7 @@ class Model(Settings, frozen=True, kw_only=True):
     default_series: ClassVar[tuple[str, ...]] = provides
     owns_policies: ClassVar[bool] = False
     args_type: ClassVar[type[msgspec.Struct] | None] = None
+    layout: ClassVar[int] = 1
 
     queries: list[str] | str | None = None
     schedulers: list[str] | str | None = None

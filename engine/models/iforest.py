@@ -101,6 +101,7 @@ class IsolationForest(Model, frozen=True, kw_only=True, tag_field="class", tag="
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y")
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
     args_type: ClassVar[type[msgspec.Struct] | None] = ForestArgs
+    layout: ClassVar[int] = 2
 
     contamination: Contamination = Contamination(0.0)
     seasonal_features: list[Literal["minute", "hod", "dow", "month"]] = []

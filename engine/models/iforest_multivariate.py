@@ -48,7 +48,8 @@ class IsolationForestMultivariate(
         indptr = frame.indptr
         n_groups = indptr.size - 1
         n_features = np.array([args.n_features(d + shared.shape[1]) for d in np.diff(indptr).tolist()], dtype=np.int64)
-        empty, shared_scales = forest_zeros(0, args.n_estimators, most), np.zeros((2, n_groups, shared.shape[1]))
+        shared_scales = np.zeros((2, n_groups, shared.shape[1]))
+        empty = forest_zeros(max(np.diff(indptr), default=0) + shared.shape[1], args.n_estimators, most)
         trees = {
             name: np.zeros((n_groups, part.size), dtype=part.dtype)
             for name, part in empty._asdict().items()

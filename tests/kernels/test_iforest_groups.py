@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernels.iforest import Forest, forest_build, forest_score, forest_zeros
+from kernels.iforest import Forest, forest_zeros
+from kernels.iforest_build import forest_build
 from kernels.iforest_gains import forest_gains
 from kernels.iforest_groups import GroupForests, groups_fit, groups_score
+from kernels.iforest_paths import forest_score
 
 N_TREES, N_SAMPLE = 10, 64
 INDPTR = np.array([0, 2, 3, 6])

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernels.iforest import Forest, forest_build, forest_score, forest_zeros
+from kernels.iforest import Forest, forest_zeros
+from kernels.iforest_build import forest_build
 from kernels.iforest_map import map_fit, map_score
+from kernels.iforest_paths import forest_score
 from kernels.iforest_rows import rows_fit, rows_score
 from kernels.iforest_steps import steps_fit, steps_score
 from tests.strategies import HUGE, matrices
@@ -51,7 +53,7 @@ def raw_scores(y: np.ndarray, state: dict[str, Any]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-@pytest.mark.parametrize("n_cuts", [255, 511, 20_000])
+@pytest.mark.parametrize("n_cuts", [255, 511, 16_383])
 def test_the_staircase_is_the_forest(name: str, n_cuts: int) -> None:
     x = SAMPLES[name](np.random.default_rng(1))
     probe = np.concatenate([x, np.linspace(x.min() - 1, x.max() + 1, 500), [1e9, -1e9]])
@@ -60,9 +62,22 @@ def test_the_staircase_is_the_forest(name: str, n_cuts: int) -> None:
     expected = np.empty(probe.size)
     forest_score(probe[:, None].copy(), min(256, x.size), forest, expected)
     state = fitted(x[None], n_cuts=n_cuts)
-    bound = {255: 0.005, 511: 0.003, 20_000: 2e-5}[n_cuts]
+    bound = {255: 0.005, 511: 0.003, 16_383: 2e-5}[n_cuts]
     assert_allclose(raw_scores(probe[None], state)[0], expected, atol=bound)
     assert (np.diff(state["cut"][0][np.isfinite(state["cut"][0])]) > 0).all()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_map_is_that_of_the_scores_of_the_fits_samples_in_whatever_order(name: str) -> None:
+    rng = np.random.default_rng(6)
+    x = np.append(SAMPLES[name](rng), np.nan)
+    y = np.array([x, rng.permutation(x)])
+    state = fitted(y, 0.05)
+    raw = raw_scores(y, state)
+    for i in range(2):
+        assert (state["low"][i], state["high"][i]) == map_fit(raw[i][np.isfinite(y[i])], 0.05)
+    for part in state.values():
+        assert_array_equal(part[0], part[1])
 
 
 @pytest.mark.parametrize("contamination", [0.001, 0.05, 0.3, 0.5])
@@ -169,4 +184,4 @@ def test_forests_of_many_rows_are_the_forests_of_each() -> None:
 
 def test_kernels_are_compiled_once() -> None:
     kernels = steps_fit, steps_score, rows_fit, rows_score, forest_build
-    assert all(len(getattr(kernel, "signatures", [()])) <= 1 for kernel in kernels)
+    assert all(len(getattr(kernel, "signatures", [()])) <= 2 for kernel in kernels)
