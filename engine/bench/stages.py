@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine import score
+from engine.bench.keeping import measure_keeping
 from engine.bench.made import CHANNELS, answer, expr_of
 from engine.bench.measuring import REPEATS, Found, Row, Stopwatch, Task, need, peak_rss_bytes, repeated, row
 from engine.channels.joint import score_groups
@@ -116,11 +117,12 @@ def _tick(task: Task, model: Model, state: State, decoder: Decoder, table: Serie
     watches, _ = repeated(once)
     n_series = frame.series.size
     rows.append(row("infer", watches, n_series, n_series))
-    _, prediction, frame = last[0]
+    now, prediction, frame = last[0]
     columns: dict[str, F64] = {}
     watches, _ = repeated(lambda watch: columns.update(watch.run(lambda: _scored(model, prediction, frame))))
     rows.append(row("score", watches, n_series, n_series))
-    return rows + _writing(task, _output(model, frame, columns), table)
+    batch = Batch(_output(model, frame, columns), table, "bench", "model", "scheduler", "default")
+    return [*rows, *measure_keeping(task, model, now, frame, batch, table, pool), *_writing(task, batch)]
 
 
 def _scored(model: Model, prediction: Prediction, frame: Frame) -> dict[str, F64]:
@@ -138,10 +140,9 @@ def _output(model: Model, frame: Frame, columns: dict[str, F64]) -> Output:
     return Output(frame.series, frame.timestamps_ms, score.select(model, columns))
 
 
-def _writing(task: Task, output: Output, table: SeriesTable) -> list[Row]:
+def _writing(task: Task, batch: Batch) -> list[Row]:
     settings = VmWriterSettings(datasource_url="-")
     encoder = Encoder(settings.metric_format, "", settings.batch_max_bytes, settings.batch_max_series)
-    batch = Batch(output, table, "bench", "model", "scheduler", "default")
     bodies: list[bytes] = []
 
     def encode(watch: Stopwatch) -> int:
@@ -152,7 +153,7 @@ def _writing(task: Task, output: Output, table: SeriesTable) -> list[Row]:
         watch.run(lambda: [gzip.compress(body, compresslevel=1, mtime=0) for body in bodies])
         return sum(map(len, bodies))
 
-    n_points = sum(int(np.isfinite(column).sum()) for column in output.columns.values())
+    n_points = sum(int(np.isfinite(column).sum()) for column in batch.output.columns.values())
     parts = (("encode", encode), ("compress", compress))
     return [
         row(name, watches, task.n_series, n_points, n_bytes)

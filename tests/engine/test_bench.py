@@ -24,7 +24,8 @@ from engine.models.examples import ARGUMENTS
 from engine.reader.decode import Decoder
 from engine.series import SeriesTable
 
-STAGES = ["decode window", "pack window", "fit", "decode tick", "pack tick", "infer", "score", "encode", "compress",
+STAGES = ["decode window", "pack window", "fit", "decode tick", "pack tick", "infer", "score",
+          "save state", "commit state", "spool", "encode", "compress",
           "whole fit", "whole tick", "warm start"]  # fmt: skip
 SMALL = ["--series", "30", "--points", "300", "--threads", "1"]
 
