@@ -238,8 +238,9 @@ def _make_saver(
 ) -> Saver:
     """What keeps a group's state; it is used again while nothing changes that state is made of."""
     alias = group.names["scheduler_alias"]
-    own = {name: getattr(group.model, name) for name in group.model.__struct_fields__ if name not in _ATTACHED}
-    parts = [__version__, type(group.model).__name__, own, config.schedulers[alias], feed.queries,
+    model = group.model
+    own = {name: getattr(model, name) for name in model.__struct_fields__ if name not in _ATTACHED}
+    parts = [__version__, type(model).__name__, model.layout, own, config.schedulers[alias], feed.queries,
              getattr(config.reader, "extra_filters", None)]  # fmt: skip
     names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
     table = feed.reader.table(feed.query) if feed.channels is None else feed.channels

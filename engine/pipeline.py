@@ -145,10 +145,14 @@ class Unit:
         """Data time of the oldest fit whose state was there and could not be used."""
         return min((s.lost_at_ms for s in self._savers.values() if s.lost_at_ms is not None), default=None)
 
-    def fit(self, at_ms: int) -> FitResult:
+    def fit(self, at_ms: int, on_ready: Callable[[], None] = lambda: None) -> FitResult:
         """Fit all models on the window that ends at `at_ms`; the old states serve until the new ones are ready.
 
         Where some models have a restored state, the first fit is that of the others alone.
+
+        Parameters
+        ----------
+        on_ready : called whenever a model has its new state and others are still to be fitted.
 
         Raises
         ------
@@ -159,13 +163,15 @@ class Unit:
         window = Window(start_ms, at_ms, step_ms)
         groups = [group for group in self.groups if group not in self._fitted_at_ms] or self.groups
         try:
-            return self._fit(window, groups)
+            return self._fit(window, groups, on_ready)
         finally:
             for group in groups:
                 group.end_fit()
 
-    def _fit(self, window: Window, groups: Sequence[Group]) -> FitResult:
+    def _fit(self, window: Window, groups: Sequence[Group], on_ready: Callable[[], None]) -> FitResult:
         fits = [GroupFit(g, window, self.limits.infer_every_ms, self._pool, self._metrics) for g in groups]
+        # Those that have learned the window once it is read wait for no other.
+        fits.sort(key=lambda each: each.model.fit_by == "rows")
         by_rows = [f for f in fits if f.model.fit_by == "rows"]
         budget = self.limits.memory_budget_bytes, self.limits.data_folder
         store = WindowStore(window, self.query.tz, *budget) if by_rows else None
@@ -182,17 +188,27 @@ class Unit:
         if keep.size == 0:
             self._report_empty("No data", window, "fit")
             return FitResult(is_fitted=False)
-        for each in fits:
-            each.finish(keep, store)
-        later_ms = max(each.learned_later_ms for each in fits)
-        if later_ms > window.end_ms:  # a late fit
-            for frame in self._gather(Window(window.end_ms + window.step_ms, later_ms, window.step_ms)):
-                for each in fits:
-                    each.make_up(frame)
-        self._leave_if_stopping()
         n_valid, n_points = int(tally.counts[is_recent].sum()), int(tally.counts[is_recent].max())
         self._n_points = n_points, window.n_steps
-        done = [self._hand_over(each, window, n_valid, keep.size * window.n_steps) for each in fits]
+        done = []
+
+        def hand_over(each: GroupFit) -> None:
+            done.append(self._hand_over(each, window, n_valid, keep.size * window.n_steps))
+            if done[-1] and len(done) < len(fits):
+                on_ready()
+
+        late = [each for each in fits if each.learned_later_ms > window.end_ms]
+        for each in fits:
+            each.finish(keep, store)
+            if each not in late:
+                hand_over(each)
+        if late:
+            later_ms = max(each.learned_later_ms for each in late)
+            for frame in self._gather(Window(window.end_ms + window.step_ms, later_ms, window.step_ms)):
+                for each in late:
+                    each.make_up(frame)
+            for each in late:
+                hand_over(each)
         return FitResult(any(done), all(done), n_points, window.n_steps, min(self._fitted_at_ms.values()))
 
     def _hand_over(self, fit: GroupFit, window: Window, n_valid: int, n_points: int) -> bool:

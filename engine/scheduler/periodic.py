@@ -21,6 +21,8 @@ log = logging.getLogger("scheduler")
 
 # The loop looks at the clock at least this often, so that a clock that is set does not make it oversleep.
 _POLL_S = 1.0
+# How long the first fit of all waits for the first scores of the models that are ready.
+_FIRST_SCORES_S = 3.0
 _RETRY_FIRST_MS = 5_000
 _RETRY_LAST_MS = 60_000
 # A loop that fails is begun again so many times, after pauses that double; then it stays dead and is reported so.
@@ -61,16 +63,24 @@ def go_on(task: Task) -> None:
 
 
 def run_job(
-    task: Task, job: Job, clock: Callable[[], int] = now_ms, is_stopping: Callable[[], bool] = lambda: False
+    task: Task,
+    job: Job,
+    clock: Callable[[], int] = now_ms,
+    is_stopping: Callable[[], bool] = lambda: False,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one job to its end and book it; a failure is logged and booked, never raised.
 
     What a stop cut short is no failure.
+
+    Parameters
+    ----------
+    on_ready : called whenever a fit has given a model its state and goes on with others.
     """
     progress, query = task.progress, task.unit.query
     try:
         if job.kind == "fit":
-            _fit(task, job)
+            _fit(task, job, on_ready)
             progress.fit_retry_ms = None
         else:
             task.n_new += task.unit.infer(job.at_ms)
@@ -92,10 +102,12 @@ def run_job(
                 job.kind, query.alias, err, wait_ms / 1000, exc_info=not expected)  # fmt: skip
 
 
-def _fit(task: Task, job: Job) -> None:
-    result = task.unit.fit(job.at_ms)
+def _fit(task: Task, job: Job, on_ready: Callable[[], None]) -> None:
+    result = task.unit.fit(job.at_ms, on_ready)
     task.progress.lost_fit_at_ms = None
     if result.is_fitted:
+        if not task.progress.is_fitted:  # models that became ready after the first one score at once, too
+            task.progress.infer_tick_ms = None
         task.progress.is_fitted = True
         task.progress.fit_at_ms = job.at_ms if result.oldest_ms is None else result.oldest_ms
         task.n_fitted, task.n_new = result.n_points, 0
@@ -160,6 +172,7 @@ class PeriodicScheduler:
         self._after_job = after_job
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._has_served = False
         self._alive = metrics.scheduler_alive.labels(alias, preset)
         self._alive.set(0)
         self._restarts = {s: metrics.scheduler_restarts.labels(alias, preset, s) for s in ("success", "failure")}
@@ -261,13 +274,30 @@ class PeriodicScheduler:
         self._running[job.kind].add(future)
         future.add_done_callback(self._running[job.kind].discard)
 
+    def _serve(self, task: Task) -> None:
+        """Let a model that is ready score while others of its query are still fitted.
+
+        The first of all scores before the next one is fitted: without compiled kernels that fit may compile for many
+        seconds, and numba compiles one kernel at a time, so what a first score needs would come after all of it.
+        """
+        progress = task.progress
+        if progress.is_fitted or progress.is_serving:
+            return
+        progress.is_serving = True
+        self._wake.set()
+        deadline = time.monotonic() + (0.0 if self._has_served else _FIRST_SCORES_S)
+        self._has_served = True
+        while (progress.is_inferring or progress.infer_tick_ms is None) and time.monotonic() < deadline:
+            if self._stopping.wait(0.01):
+                return
+
     def _job(self, task: Task, job: Job) -> None:
         own, limit_s = threading.get_ident(), _STUCK_INTERVALS[job.kind] * self._schedule.infer_every_ms / 1000
         what = f"{job.kind} of query {task.unit.query.alias!r}"
         self._busy[own] = what, time.monotonic(), max(_STUCK_S[job.kind], limit_s)
         try:
             if not self._stopping.is_set():
-                run_job(task, job, self._clock, self._stopping.is_set)
+                run_job(task, job, self._clock, self._stopping.is_set, lambda: self._serve(task))
         finally:
             self._busy.pop(own, None)
             end_job(task, job)

@@ -43,7 +43,8 @@ class Pace:
 class Progress:
     """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last good fit.
 
-    `wants_refit` is set while history is thin and has doubled since the last fit; `is_fitting` and
+    `is_serving` is set once a model has its first state, while others may still be fitted, and `is_fitted` at the
+    end of that fit. `wants_refit` is set while history is thin and has doubled since the last fit; `is_fitting` and
     `is_inferring` while such a job runs: there is at most one of each. A failed job is tried again at its
     retry time (wall time) or at the next tick, whichever is first.
     """
@@ -52,6 +53,7 @@ class Progress:
     fit_tick_ms: int | None = None
     fit_retry_ms: int | None = None
     is_fitted: bool = False
+    is_serving: bool = False
     is_fitting: bool = False
     wants_refit: bool = False
     # Data time of a fit that was done before and whose state is lost: it is done again, and nothing is left out.
@@ -79,7 +81,7 @@ def due(schedule: Schedule, pace: Pace, progress: Progress, now_ms: int) -> list
     tick = now_ms - pace.settle_ms - pace.delay_ms - _into_tick_ms(schedule, pace, now_ms)
     jobs = []
     may_infer = _is_new(tick, progress.infer_tick_ms, schedule) or _is_time(progress.infer_retry_ms, now_ms)
-    if progress.is_fitted and not progress.is_inferring and may_infer:
+    if (progress.is_fitted or progress.is_serving) and not progress.is_inferring and may_infer:
         jobs.append(Job("infer", pace.data_ms(tick), tick))
     may_fit = _is_new(tick, progress.fit_tick_ms, schedule) or _is_time(progress.fit_retry_ms, now_ms)
     if not progress.is_fitting and may_fit and (at_ms := _fit_due(schedule, pace, progress, tick)) is not None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from engine.frame import F64, I64, Batch
+from engine.frame import F64, I64, Batch, Output
 from engine.series import SeriesTable
 from engine.writer.labels import LabelWarnings, generated_labels, received_labels
+from engine.writer.settings import METRIC_FORMAT
 from kernels._jit import U8
 from kernels.json_out import FRAME_BYTES, NUMBER_BYTES, STAMP_BYTES, import_lines, stamp_texts
 
@@ -206,3 +207,11 @@ class _Filler:
         body = Body(self._room[: self.used].tobytes(), self._n_series, self._n_points, self.refused)
         self._n_series = self._n_points = self.used = self.refused = 0
         return body
+
+
+def load_kernels() -> None:
+    """Encode a made-up batch, so that the first real one does not wait for kernels to be compiled or loaded."""
+    table = SeriesTable()
+    series = np.array([table.intern({"a": "b"})], dtype=np.int64)
+    output = Output(series, np.zeros(1, dtype=np.int64), {"y": np.zeros((1, 1))})
+    list(Encoder(METRIC_FORMAT, "", 1 << 16, 1).encode(Batch(output, table, "", "", "", "")))

@@ -13,7 +13,7 @@ from engine.frame import Batch
 from engine.metrics import Metrics
 from engine.spool.refused import Refused
 from engine.spool.spool import GivenUp, Spool
-from engine.writer.encode import Body, Encoder
+from engine.writer.encode import Body, Encoder, load_kernels
 from engine.writer.post import ImportEndpoint, RestartWatch, TemporaryWriteError
 from engine.writer.queue import Delivery, DeliveryQueue
 from engine.writer.settings import SpoolSettings, VmWriterSettings
@@ -140,6 +140,7 @@ class VmWriter:
 
     def _run(self) -> None:
         try:
+            load_kernels()
             while not self._queue.is_over():
                 self._settle()
                 delivery = self._queue.take(1.0)

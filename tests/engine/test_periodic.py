@@ -28,8 +28,9 @@ class FakeUnit:
         self.n_fits, self.inferred = 0, list[int]()
         self._fit_with, self._infer_with = fit_with, infer_with
 
-    def fit(self, at_ms: int) -> FitResult:
+    def fit(self, at_ms: int, on_ready: Callable[[], None]) -> FitResult:
         self.n_fits += 1
+        self.on_ready = on_ready
         self._fit_with()
         return FitResult(is_fitted=True, is_complete=True, n_points=100, n_steps=100)
 
@@ -107,6 +108,38 @@ def test_hundreds_of_queries_are_all_served_in_one_interval(running: Running) ->
     running.start(*units, workers=4)
     until(lambda: all(unit.inferred for unit in units), 30, "every query is inferred")
     assert [unit.n_fits for unit in units] == [1] * 500
+
+
+def test_a_model_that_is_ready_scores_while_others_of_its_query_are_fitted(running: Running) -> None:
+    inferred_before_the_next_fit = []
+
+    def fit() -> None:
+        unit.on_ready()
+        inferred_before_the_next_fit.append(len(unit.inferred))
+        until(lambda: len(unit.inferred) > 1, 20, "further inferences during the fit")
+
+    unit = FakeUnit("q", fit_with=fit)
+    running.start(unit)
+    until(lambda: inferred_before_the_next_fit, 20, "the fit goes on")
+    assert inferred_before_the_next_fit == [1]
+    until(lambda: len(unit.inferred) > 2, 20, "inferences after it")
+
+
+def test_an_inference_that_hangs_does_not_hold_up_the_rest_of_a_fit(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic, "_FIRST_SCORES_S", 0.2)
+    release, fitted = threading.Event(), threading.Event()
+
+    def fit() -> None:
+        unit.on_ready()
+        fitted.set()
+
+    unit = FakeUnit("q", fit_with=fit, infer_with=lambda: release.wait(30))
+    running.start(unit)
+    until(fitted.is_set, 20, "the fit goes on")
+    assert len(unit.inferred) == 1
+    release.set()
 
 
 def test_a_loop_that_fails_is_begun_again(

@@ -24,6 +24,21 @@ def test_first_fit_of_an_offline_model_has_the_whole_window_and_scores_the_last_
     assert bench.writer.written("yhat") == [("a", T0, 1.0)]
 
 
+def test_a_model_that_learns_as_it_reads_serves_before_the_others_are_fitted() -> None:
+    bench = Bench(StaticModel(), CountingModel())
+    bench.feed("a", -30, 0)
+    served = []
+
+    def on_ready() -> None:
+        bench.unit.infer(T0)
+        served.append([batch.model_alias for batch in bench.writer.batches])
+
+    bench.unit.fit(T0, on_ready)
+    assert served == [["m1"]]
+    bench.unit.infer(T0)
+    assert [batch.model_alias for batch in bench.writer.batches] == ["m1", "m0"]
+
+
 def test_new_series_start_at_once_online_and_wait_for_the_next_fit_offline() -> None:
     bench = Bench(CountingModel(), StaticModel())
     bench.feed("a", -10, 20)

@@ -52,6 +52,13 @@ def test_a_point_is_read_only_when_it_has_settled() -> None:
     assert due(schedule(), pace(settle=30 * S), progress, T0 + M + 30 * S) == [Job("infer", T0 + M, T0 + M)]
 
 
+def test_models_that_are_ready_score_during_the_first_fit_of_others() -> None:
+    progress = Progress(is_fitting=True, fit_tick_ms=T0)
+    assert due(schedule(), pace(), progress, T0 + M) == []
+    progress.is_serving = True
+    assert [job.kind for job in due(schedule(), pace(), progress, T0 + M)] == ["infer"]
+
+
 def test_missed_ticks_are_one_inference() -> None:
     progress = Progress(is_fitted=True, fit_at_ms=T0, fit_tick_ms=T0, infer_tick_ms=T0)
     assert due(schedule(), pace(), progress, T0 + 50 * M + 5 * S) == [Job("infer", T0 + 50 * M, T0 + 50 * M)]
