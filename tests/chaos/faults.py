@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tests.chaos.world import World
+from tests.e2e.stack import until
 
 # A database that was stopped needs its usual ten seconds to store what it took before.
 _RECOVER_S = 11.0
@@ -104,7 +105,8 @@ def cut_spool(world: World, rng: random.Random) -> None:
 
 
 def change_config(world: World, rng: random.Random) -> None:
-    """Good and bad ones in a row; the last one is good."""
+    """Good and bad ones in a row; the last one is good. A process that starts with a bad one ends, as it should."""
+    until(lambda: world.metric("process_open_fds") > 0, 60, "the configuration is read")
     for _ in range(rng.randrange(1, 4)):
         if rng.random() < 0.5:
             world.config_path.write_text(rng.choice(["{{{", "", "models: 3\n", world.config_text("nonsense: [")]))
