@@ -15,7 +15,9 @@ from scipy.stats import spearmanr
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
-from kernels.iforest import forest_build, forest_score, forest_zeros
+from kernels.iforest import forest_zeros
+from kernels.iforest_build import forest_build
+from kernels.iforest_paths import forest_score
 from tests.golden.isolation_forest.generate import data_sets
 
 

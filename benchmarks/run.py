@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import wire
+from benchmarks import chart, scaling, wire
 from benchmarks.peers.case import OURS, Case
 from benchmarks.peers.measure import CASES, in_process
 
+_OTHERS = ("wire", "scaling")
 DOCS = Path(__file__).parent.parent / "docs"
 _PACKAGES = (
     *("numpy", "numba", "prophet", "statsmodels", "statsforecast", "stl-rs", "scikit-learn", "pandas", "polars"),
@@ -69,6 +70,15 @@ def table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def growth(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of the page: how each stage of a model grows."""
+    lines = ["| Model | What | Grows with | Exponent | Seconds |", "|---|---|---|---|---|"]
+    for row in rows:
+        seconds = ", ".join(f"{int(size):,}: {value:.2g}" for size, value in row["seconds"].items())
+        lines.append(f"| {row['model']} | {row['stage']} | {row['grows']} | {row['exponent']:.2f} | {seconds} |")
+    return lines
+
+
 def page(found: dict[str, Any]) -> str:
     """docs/benchmarks.md."""
     machine = found["machine"]
@@ -81,11 +91,22 @@ def page(found: dict[str, Any]) -> str:
         "scaled. Ratios that reach the bar that was set before are bold. How well models find anomalies is another",
         "matter: [models/quality.md](models/quality.md).",
         "",
+        "![How many times as fast](benchmarks.png)",
+        "",
         *table(found["peers"]),
         "",
         "## Reading and writing",
         "",
         *wire.table(found["wire"]),
+        "",
+        "## Growth",
+        "",
+        "A fit of 100 points by series, one of 200 series by points, and a tick from answer bytes to import bytes.",
+        "The exponent is that of the size, from a thousand series or points on; 1 is in proportion.",
+        "",
+        "![Seconds over size](benchmarks_growth.png)",
+        "",
+        *growth(found["scaling"]),
         "",
         "## Machine",
         "",
@@ -117,20 +138,24 @@ def this_machine() -> dict[str, Any]:
 def main() -> None:
     """Measure, keep, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join([*CASES, 'wire'])}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join([*CASES, *_OTHERS])}")
     args = parser.parse_args()
-    if unknown := set(args.cases) - {*CASES, "wire"}:
+    if unknown := set(args.cases) - {*CASES, *_OTHERS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     kept = DOCS / "benchmarks.json"
-    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"peers": {}, "wire": []}
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"peers": {}, "wire": [], "scaling": []}
     found["machine"] = this_machine()
     for name in [case for case in CASES if case in (args.cases or CASES)]:
         found["peers"][name] = compare(name, CASES[name])
     if not args.cases or "wire" in args.cases:
         found["wire"] = wire.measure()
+    if not args.cases or "scaling" in args.cases:
+        found["scaling"] = [row for alias in scaling.MODELS_SHOWN for row in scaling.sweep(alias)]
     found["peers"] = {name: found["peers"][name] for name in CASES if name in found["peers"]}
     kept.write_text(json.dumps(found, indent=1) + "\n")
     (DOCS / "benchmarks.md").write_text(page(found))
+    chart.draw_ratios(found["peers"], DOCS / "benchmarks.png")
+    chart.draw_growth(found["scaling"], DOCS / "benchmarks_growth.png")
 
 
 if __name__ == "__main__":

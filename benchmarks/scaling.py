@@ -34,6 +34,7 @@ from engine.writer.settings import METRIC_FORMAT
 # (series, points of a fit): either grows while the other stays.
 SERIES = [(n, 100) for n in (100, 1_000, 10_000, 50_000, 200_000)]
 POINTS = [(200, n) for n in (100, 1_000, 4_000, 40_000)]
+MODELS_SHOWN = ("zscore_online", "temporal_envelope")
 LEAST = 1_000
 ROUNDS = 5
 STEP_MS = 60_000
@@ -102,7 +103,7 @@ def sweep(alias: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Print a line for each model, stage and direction."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["zscore_online", "temporal_envelope"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS_SHOWN))
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()

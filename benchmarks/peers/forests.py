@@ -9,7 +9,9 @@ from engine.frame import F64
 from engine.models.base import fit, infer
 from engine.models.iforest import Contamination, IsolationForest
 from engine.pool import Pool
-from kernels.iforest import forest_build, forest_score, forest_zeros
+from kernels.iforest import forest_zeros
+from kernels.iforest_build import forest_build
+from kernels.iforest_paths import forest_score
 
 N_SAMPLE, N_TREES = 256, 100
 
