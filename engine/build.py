@@ -209,6 +209,8 @@ def _make_group(config: Config, alias: str, model_alias: str, feed: _Feed, pool:
     if feed.channels is None:
         model = model.for_query(feed.query, outside)
         return Group(model, feed.query, policies[0], *parts, writes_aliases=writes)
+    if model.owns_policies:
+        model = model.for_query(feed.query, outside)
     return ChannelGroup(model, feed.query, policies, feed.channels, *parts, writes_aliases=writes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -90,6 +90,7 @@ class Frame:
     tz : IANA zone of the query, for calendar features.
     groups : (S,) for multivariate models: the group that a row, a channel, belongs to; those of one group are
         one run of rows. Else None.
+    names : gives channels of one group, by number, the names that tell them apart; None where nobody has any.
     """
 
     series: I64
@@ -98,6 +99,7 @@ class Frame:
     step_ms: int
     tz: str = "UTC"
     groups: I64 | None = None
+    names: Callable[[I64], list[str]] | None = None
 
     def __post_init__(self) -> None:
         values = self.values

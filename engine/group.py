@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine import score
 from engine.errors import ModelError
-from engine.frame import F64, I64, Batch, Frame, Output, Query, State
+from engine.frame import F64, I64, Batch, Frame, Output, Prediction, Query, State
 from engine.metrics import Metrics
 from engine.models.base import Model, align, infer
 from engine.pool import Pool
@@ -245,11 +245,16 @@ class Group:
         return self._batches(aligned, columns, table)
 
     def _predict(self, state: State, frame: Frame) -> tuple[dict[str, F64], State]:
+        prediction, state = self._infer(state, frame)
+        return dict(score.apply(self.policy, self.model.warm_up, prediction, frame)), state
+
+    def _infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
+        """What the model says, and the state after it; rows that failed are counted."""
         prediction, state = infer(self.model, state, frame, self._pool)
         if prediction.failed is not None and prediction.failed.any():
             skipped = self._metrics.series_skipped.labels(stage="infer", reason="failed", **self.names)
             skipped.inc(int(np.count_nonzero(prediction.failed)))
-        return dict(score.apply(self.policy, self.model.warm_up, prediction, frame)), state
+        return prediction, state
 
     def _batches(self, frame: Frame, columns: dict[str, F64], table: SeriesTable) -> list[Batch]:
         """What is written of the columns."""

@@ -192,7 +192,7 @@ class Saver:
 
     def _is_plain(self, state: State) -> bool:
         """State of objects, which some custom models have, stays in memory."""
-        return all(is_plain(array) for array in state.columns.values())
+        return all(is_plain(array) for array in (*state.columns.values(), *state.group_columns.values()))
 
     @property
     def _shown(self) -> str:

@@ -15,7 +15,7 @@ from engine.channels.table import ChannelTable
 from engine.frame import F64, I64, Batch, Frame, Query, State, runs
 from engine.group import NEVER, Group, last_points
 from engine.metrics import Metrics
-from engine.models.base import Model, infer
+from engine.models.base import Model
 from engine.models.matching import Match, groups_of, match
 from engine.pool import Pool
 from engine.score import Policy
@@ -143,7 +143,7 @@ class ChannelGroup(Group):
         self._rejected = rejected
 
     def _predict(self, state: State, frame: Frame) -> tuple[dict[str, F64], State]:
-        prediction, state = infer(self.model, state, frame, self._pool)
+        prediction, state = self._infer(state, frame)
         policy_of = self._channels.query_of[frame.series]
         return score_groups(self.model, self._policies, policy_of, prediction, frame), state
 

@@ -38,7 +38,8 @@ class Grouping:
         self._grow()
         order = self.ordered(frame.series, is_index=True)
         series = frame.series[order]
-        return replace(frame, series=series, values=frame.values[order], groups=self._group_of[series])
+        groups, names = self._group_of[series], self._channels.names
+        return replace(frame, series=series, values=frame.values[order], groups=groups, names=names)
 
     def ordered(self, series: I64, *, is_index: bool = False) -> I64:
         """Channels in order, or their places."""

@@ -32,10 +32,16 @@ class ChannelReader:
 
     @property
     def query(self) -> Query:
-        """The set as one query: its aliases joined, its points as late as those of the latest, the first one's zone."""
+        """The set as one query: its aliases joined, its points as late as those of the latest, the first one's zone.
+
+        Several queries have no policies together.
+        """
         queries = self.channels.queries
-        alias = ",".join(query.alias for query in queries)
-        return replace(queries[0], alias=alias, expr="", offset_ms=min(query.offset_ms for query in queries))
+        first, alias = queries[0], ",".join(query.alias for query in queries)
+        offset_ms = min(query.offset_ms for query in queries)
+        if len(queries) == 1:
+            return replace(first, expr="")
+        return Query(alias, "", first.step_ms, first.tz, offset_ms, first.tenant_id, first.max_points_per_query)
 
     def table(self, query: Query) -> SeriesTable:
         """Label sets of groups."""

@@ -70,6 +70,15 @@ class ChannelTable:
             found[rows] = self.number(query, table.numbers([parts[row][2] for row in rows.tolist()]))
         return found
 
+    def names(self, channels: I64) -> list[str]:
+        """What tells some channels apart: their query's alias; with labels where that has several of them."""
+        query_of = self.query_of[channels]
+        n_alike = np.bincount(query_of, minlength=len(self.queries))[query_of]
+        return [
+            self.queries[query].alias if n == 1 else self.name(channel)
+            for channel, query, n in zip(channels.tolist(), query_of.tolist(), n_alike.tolist(), strict=True)
+        ]
+
     def name(self, channel: int) -> str:
         """A channel for log lines."""
         query, text = self.key(channel)

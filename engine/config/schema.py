@@ -222,7 +222,7 @@ def settled(model: Model, custom: CustomFile) -> Model:
     """A model as what it is by its operator's file, if it has one; that is run here."""
     if tag(model) != "custom":
         return model
-    from engine.models.custom import settle
+    from engine.models.custom_kinds import settle
 
     return settle(model, custom)
 

@@ -222,10 +222,8 @@ def _together(state: State, parts: Sequence[State]) -> State:
 
 
 def _is_within(part: State, state: State) -> bool:
-    columns = state.columns
-    return part.columns.keys() == columns.keys() and all(
-        np.may_share_memory(rows, columns[name]) for name, rows in part.columns.items()
-    )
+    columns, its = {**state.columns, **state.group_columns}, {**part.columns, **part.group_columns}
+    return its.keys() == columns.keys() and all(np.may_share_memory(rows, columns[n]) for n, rows in its.items())
 
 
 def with_unknown(model: Model, state: State, frame: Frame) -> tuple[State, Frame]:

@@ -13,8 +13,8 @@ from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, Query, State
 from engine.models.args import CustomFile
 from engine.models.base import Model
-from engine.models.custom_base import OnlineModel, RollingModel
-from engine.models.custom_load import DEFAULT_FILES, find_file, load_class, where
+from engine.models.custom_base import RollingModel
+from engine.models.custom_load import DEFAULT_FILES, find_file, load_class
 from engine.models.custom_rows import Failures, Past, RowFrames, make
 from engine.score import merge
 
@@ -35,7 +35,7 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
     - An exception skips that series, not the others: its rows have no score.
     - A class without `serialize` and `deserialize` lives in memory.
 
-    State is a column of objects. `packed` makes arrays of it, by the class's `serialize`.
+    State is a column of objects, in memory only.
     """
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
@@ -55,8 +55,8 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
             kind = load_class(file)
         except ModelError as err:
             return [f"class: {err}"]
-        if kind.is_multivariate:
-            return [f"class: {file}: multivariate custom models are not available yet"]
+        if kind.is_multivariate and issubclass(kind, RollingModel):
+            return [f"class: {file}: RollingModel has no groups, expected MultivariateModel with Model or OnlineModel"]
         return []
 
     @property
@@ -69,13 +69,6 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
         """What has to be there before anything can run; empty if nothing."""
         expected = " or ".join(map(str, DEFAULT_FILES))
         return "" if self.file else f"no custom model at {expected}; custom.path names another place"
-
-    def of_kind(self) -> Custom:
-        """This model as online or offline, as its class is; the file must be there and good."""
-        kind = self._kind
-        online = issubclass(kind, OnlineModel | RollingModel)
-        wanted = (RollingCustom if issubclass(kind, RollingModel) else OnlineCustom) if online else Custom
-        return wanted(**{name: getattr(self, name) for name in self.__struct_fields__})
 
     def for_query(self, query: Query, default_outside: float | None = None) -> Self:
         """This model with the policies that it has on a query, for its objects to apply."""
@@ -154,45 +147,12 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
         model = self.new()
         n_seen = model.n_samples_seen_
         model.fit(rows.take(row, steps))
-        _count(model, n_seen, steps.size)
+        count_samples(model, n_seen, steps.size)
         return model
 
     def _inferred(self, model: Any, rows: RowFrames, row: int, steps: I64) -> tuple[dict[str, F64], Any]:
         """Columns at the steps by name, and the object after them."""
         return self._place(model.infer(rows.take(row, steps)), rows, steps), model
-
-    def packed(self, state: State) -> State:
-        """The state with objects as bytes, by their `serialize`: `model`, (S, longest), and `size`, (S,).
-
-        Raises
-        ------
-        ModelError : the class has no `serialize`, or it failed.
-        """
-        try:
-            texts = [model.serialize() for model in state.columns["model"]]
-        except Exception as err:
-            raise ModelError(where(err, str(self.file))) from err
-        size = np.array([len(text) for text in texts], dtype=np.int64)
-        columns = np.zeros((size.size, int(size.max(initial=0))), dtype=np.uint8)
-        for row, text in enumerate(texts):
-            columns[row, : size[row]] = np.frombuffer(text, dtype=np.uint8)
-        return state.updated(model=columns, size=size)
-
-    def unpacked(self, state: State) -> State:
-        """The state that `packed` was given, by the class's `deserialize`, which may run any code in the bytes.
-
-        Raises
-        ------
-        ModelError : the class has no `deserialize`, or it failed.
-        """
-        rows = zip(state.columns["model"], state.columns["size"], strict=True)
-        objects = np.full(state.series.size, None, dtype=object)
-        try:
-            for row, (text, size) in enumerate(rows):
-                objects[row] = self._kind.deserialize(text[:size].tobytes())
-        except Exception as err:
-            raise ModelError(where(err, str(self.file))) from err
-        return State(state.series, {"model": objects}, state.shared)
 
 
 class OnlineCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="custom"):
@@ -207,12 +167,12 @@ class OnlineCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="cu
 
     def _inferred(self, model: Any, rows: RowFrames, row: int, steps: I64) -> tuple[dict[str, F64], Any]:
         # The object before stays as it was: what fails is done again from there.
-        model = _copied(model)
+        model = copied(model)
         parts = []
         for step in steps[:, None]:
             n_seen = model.n_samples_seen_
             parts.append(self._place(model.infer(rows.take(row, step)), rows, step))
-            _count(model, n_seen, 1)
+            count_samples(model, n_seen, 1)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, model
 
 
@@ -240,15 +200,7 @@ class RollingCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="c
         return self._place(result.tail(steps.size), rows, steps), whole.cut()
 
 
-def settle(model: Model, default: CustomFile) -> Model:
-    """A custom model as what its class is, from the default file where it names none; others as they are."""
-    if not isinstance(model, Custom):
-        return model
-    found = model if model.custom.path else msgspec.structs.replace(model, custom=default)
-    return found if found.file is None or found.check() else found.of_kind()
-
-
-def _copied(model: Any) -> Any:
+def copied(model: Any) -> Any:
     """A copy of an object; itself where it holds something that cannot be copied."""
     try:
         return copy.deepcopy(model)
@@ -256,7 +208,7 @@ def _copied(model: Any) -> Any:
         return model
 
 
-def _count(model: Any, n_seen: int, n_points: int) -> None:
+def count_samples(model: Any, n_seen: int, n_points: int) -> None:
     """Keep `n_samples_seen_` of a class that does not do so itself."""
     if model.n_samples_seen_ == n_seen:
         model.n_samples_seen_ = n_seen + n_points

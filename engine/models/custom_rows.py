@@ -38,13 +38,14 @@ class Past(NamedTuple):
 
 
 class Failures:
-    """Exceptions of single series: counted, and told in one line."""
+    """Exceptions of single series, or groups of them by their first: counted, and told in one line."""
 
-    def __init__(self, file: Path | None, stage: str) -> None:
+    def __init__(self, file: Path | None, stage: str, what: str = "series") -> None:
         self.series: list[int] = []
         self.first = ""
         self._file = str(file)
         self._stage = stage
+        self._what = what
 
     @contextlib.contextmanager
     def of(self, series: int) -> Iterator[None]:
@@ -55,11 +56,12 @@ class Failures:
             self.series.append(series)
             self.first = self.first or f"{where(err, self._file)} (series {series})"
 
-    def report(self, n_series: int) -> None:
+    def report(self, n_in_all: int) -> None:
         """One line for all of them."""
         if self.series:
             n_failed = len(self.series)
-            log.warning("%s failed for %d of %d series, first: %s", self._stage, n_failed, n_series, self.first)
+            what = self._stage, n_failed, n_in_all, self._what, self.first
+            log.warning("%s failed for %d of %d %s, first: %s", *what)
 
 
 def make(kind: type[Any], arguments: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
@@ -103,6 +105,11 @@ class RowFrames:
     def take(self, row: int, steps: I64) -> Any:
         """A pandas frame of some steps of a row."""
         return self._pandas.DataFrame({"timestamp": self._times[steps], "y": self._values[row, steps]})
+
+    def joined(self, rows: Mapping[str, int], steps: I64) -> Any:
+        """A pandas frame of some steps of several rows: `timestamp`, then a column for each name."""
+        columns = {name: self._values[row, steps] for name, row in rows.items()}
+        return self._pandas.DataFrame({"timestamp": self._times[steps], **columns})
 
     def table(self, times_ms: I64, values: F64) -> Any:
         """A pandas frame of any points."""

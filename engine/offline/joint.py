@@ -102,7 +102,7 @@ def score_joint(
     """
     n_points = joined.points.n_points
     columns = {"anomaly_score": np.full(n_points, np.nan)}
-    names = [_channel_name(channels.table.labels(k), joined.points.label_names) for k in range(len(channels.table))]
+    names = _channel_names(joined, channels)
     wanted = [name for name in plan.model.provide_series or () if name not in ("anomaly_score", "timestamp")]
 
     def run(item: tuple[Batch, Frame], its_pool: Pool) -> None:
@@ -168,7 +168,13 @@ def _channel_frame(joined: Joined, channels: Points, batch: Batch, slot_of: I64)
     if not known.any():
         raise ModelError("no channel has a value in the part that is fitted")
     frame = Frame(series[known], batch.frame.timestamps_ms, np.ascontiguousarray(values[known]), batch.frame.step_ms)
-    return replace(frame, tz=batch.frame.tz, groups=groups[known])
+    names = _channel_names(joined, channels)
+    return replace(frame, tz=batch.frame.tz, groups=groups[known], names=lambda them: [names[k] for k in them.tolist()])
+
+
+def _channel_names(joined: Joined, channels: Points) -> list[str]:
+    """Of each series what tells it from the others of its group."""
+    return [_channel_name(channels.table.labels(k), joined.points.label_names) for k in range(len(channels.table))]
 
 
 def _channel_name(labels: dict[str, str], of_group: Sequence[str]) -> str:

@@ -13,11 +13,12 @@ from numpy.testing import assert_array_equal
 
 from engine.config.schema import load_config
 from engine.config.single import make_model
-from engine.errors import ConfigError, ModelError
-from engine.frame import Query, State
+from engine.errors import ConfigError
+from engine.frame import Query
 from engine.models.args import CustomFile
 from engine.models.base import Model, align, fit, infer
-from engine.models.custom import Custom, settle
+from engine.models.custom import Custom
+from engine.models.custom_kinds import settle
 from engine.models.zscore import OnlineZscore
 from engine.pool import Pool
 from engine.score import resolve
@@ -96,21 +97,6 @@ def test_an_old_form_file_gets_its_argument_and_gives_whole_numbers(spec: dict[s
     columns, _, frame = run(model, fit(model, [past(values)], ONE), later(values))
     expected = frame.values[0] > np.quantile(past(values).values[0], 0.9)
     assert_array_equal(columns["anomaly_score"][0], expected.astype(float))
-    with pytest.raises(ModelError, match="no serialize"):
-        model.packed(fit(model, [past(values)], ONE))  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["new_form", "online"])
-def test_state_survives_bytes_by_the_files_own_serialize(name: str) -> None:
-    values = history()
-    model = custom(name)
-    state = fit(model, [past(values)], ONE)
-    packed = model.packed(state)
-    assert all(column.dtype != object for column in packed.columns.values())
-    parts = [packed.rows(0, 1), packed.take(np.arange(1, packed.series.size))]
-    restored = model.unpacked(State.concat(parts))
-    for column, expected in run(model, state, later(values))[0].items():
-        assert_array_equal(run(model, restored, later(values))[0][column], expected)
 
 
 def test_objects_of_an_online_class_learn_once_and_leave_the_state_before_alone() -> None:
@@ -179,8 +165,8 @@ def test_trap_2_a_rolling_class_scores_only_points_that_were_not_seen() -> None:
         ("no_class", "x = 1\n", ": has no class CustomModel"),
         ("no_base", "class CustomModel:\n    pass\n", ": CustomModel, expected a class derived from Model"),
         ("leaves", "import sys\nsys.exit(3)\n", ":2: SystemExit: 3"),
-        ("several", "from model.model import MultivariateModel\nclass CustomModel(MultivariateModel):\n    pass\n",
-         ": multivariate custom models are not available yet"),
+        ("several", "from model.model import MultivariateModel, RollingModel\n"
+         "class CustomModel(RollingModel, MultivariateModel):\n    pass\n", ": RollingModel has no groups, expected "),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_a_configuration_error_with_its_line(
