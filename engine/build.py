@@ -25,6 +25,7 @@ from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.reader.base import Reader
 from engine.reader.settings import LocalReaderSettings, ReaderSettings, VmReaderSettings
+from engine.reader.shared import SharedReads
 from engine.saving import Saver
 from engine.scheduler.periodic import Task, go_on
 from engine.scheduler.plan import Pace, Schedule
@@ -136,11 +137,13 @@ def make_tasks(
     settings = config.schedulers[alias]
     assert isinstance(settings, PeriodicSettings)
     feeds: dict[tuple[bool, tuple[str, ...]], _Feed] = {}
+    shared = SharedReads(reader)
     for group in (g for g in config.groups if g.scheduler_alias == alias):
         is_multivariate = config.models[group.model_alias].is_multivariate
         key = is_multivariate, group.query_aliases
         if key not in feeds:
-            feeds[key] = _feed([config.queries[name] for name in group.query_aliases], reader, is_multivariate)
+            queries = [config.queries[name] for name in group.query_aliases]
+            feeds[key] = _feed(queries, shared.user(queries), is_multivariate)
         feeds[key].groups.append(_make_group(config, alias, group.model_alias, feeds[key], pool, metrics))
     fit_every_ms = settings.fit_every or settings.infer_every
     limits = Limits(
