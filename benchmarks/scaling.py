@@ -1,4 +1,4 @@
-"""How costs grow with series and with points: a fit, and a tick from answer bytes to import bytes without a network.
+"""How costs grow with series and points, without a network: a fit from answer to state, a tick from answer to imports.
 
 Run: python -m benchmarks.scaling [--models zscore_online temporal_envelope] [--json]
 
@@ -14,21 +14,25 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.decode import make_body
 from engine.config.classes import MODELS
-from engine.frame import Batch, Frame, Query, Window, pack
+from engine.frame import Batch, Query, Samples, Window, pack
 from engine.group import Group
 from engine.metrics import Metrics
-from engine.models.base import fit
+from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.reader.decode import Decoder
+from engine.reader.pieces import POINTS_PER_PIECE
 from engine.score import resolve
 from engine.series import SeriesTable
 from engine.writer.encode import Encoder
+from engine.writer.noop import NoopWriter
 from engine.writer.settings import METRIC_FORMAT
 
 # (series, points of a fit): either grows while the other stays.
@@ -39,32 +43,54 @@ LEAST = 1_000
 ROUNDS = 5
 STEP_MS = 60_000
 START_MS = 1_700_000_000_000 // STEP_MS * STEP_MS
+BODY_MS = 1_700_000_000_000
 NAMES = {"scheduler_alias": "s", "model_alias": "m", "query_key": "q", "preset": "default"}
+
+
+class BodyReader:
+    """Answers any window in the pieces that the engine would ask for, each from the same bytes at other times."""
+
+    def __init__(self, n_series: int, n_points: int) -> None:
+        self.series = SeriesTable()
+        self._n_steps = min(n_points, max(1, POINTS_PER_PIECE // n_series))
+        self._body = make_body(n_series, self._n_steps)
+        self._decoder = Decoder(self.series)
+
+    def table(self, query: Query) -> SeriesTable:
+        return self.series
+
+    def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
+        for piece in window.split(self._n_steps):
+            samples = self._decoder.decode(self._body).samples
+            yield piece, replace(samples, timestamps_ms=samples.timestamps_ms + (piece.start_ms - BODY_MS))
+
+    def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
+        """Is part of the fit's time."""
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 def measure(alias: str, n_series: int, n_points: int) -> dict[str, float]:
     """Seconds of a fit and of a tick."""
-    model, pool, table = MODELS.settings_type(alias)(), Pool(1), SeriesTable()
-    body = make_body(n_series, 1)
-    decoder, encoder = Decoder(table), Encoder(METRIC_FORMAT, "", 8 << 20, 10_000)
-    series = np.unique(decoder.decode(bytearray(body)).samples.series)
-    rng, times = np.random.default_rng(0), START_MS + STEP_MS * np.arange(-n_points, 0)
-    past = Frame(series, times, 50 + rng.standard_normal((n_series, n_points)), STEP_MS)
+    model, pool, metrics, query = MODELS.settings_type(alias)(), Pool(1), Metrics(), Query("q", "", STEP_MS)
+    group = Group(model, query, resolve(model, query), NAMES, pool, metrics)
+    reader, window_ms = BodyReader(n_series, n_points), (n_points - 1) * STEP_MS
+    unit = Unit("s", query, [group], Limits(window_ms, STEP_MS, STEP_MS), reader, NoopWriter(), pool, metrics)
     fits = []
     for _ in range(ROUNDS + 1):
         started = time.perf_counter()
-        state = fit(model, [past], pool)
+        assert unit.fit(START_MS).is_complete
         fits.append(time.perf_counter() - started)
-    query = Query("q", "", STEP_MS)
-    group = Group(model, query, resolve(model, query), NAMES, pool, Metrics())
-    group.adopt(state, int(times[-1]))
+    body = make_body(n_series, 1)
+    decoder, encoder = Decoder(reader.series), Encoder(METRIC_FORMAT, "", 8 << 20, 10_000)
     ticks = []
-    for k in range(ROUNDS + 1):
+    for k in range(1, ROUNDS + 2):
         at = START_MS // 1000 + k * STEP_MS // 1000
         answer = bytearray(bytes(body).replace(b"[1700000000,", b"[%d," % at))
         window = Window(at * 1000, at * 1000, STEP_MS)
         started = time.perf_counter()
-        batches: list[Batch] = group.infer(pack(decoder.decode(answer).samples, window), table)
+        batches: list[Batch] = group.infer(pack(decoder.decode(answer).samples, window), reader.series)
         n_bytes = sum(len(found.data) for batch in batches for found in encoder.encode(batch))
         ticks.append(time.perf_counter() - started)
         assert n_bytes > 100 * n_series
