@@ -33,6 +33,10 @@ create table if not exists groups (
     fitted_at_ms integer not null
 ) strict
 """
+# Reasons why an index cannot be opened that say nothing about its content.
+_OF_THE_DISK = frozenset(
+    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY)
+)
 # Another process may be on its way out.
 _WAIT_S = 10.0
 # A journal is at most as long as what it saves writing, and as many records as are replayed in a moment.
@@ -149,6 +153,8 @@ class StateStore:
         except OSError as err:
             raise StartError(f"state cannot be kept in {folder}: {err.strerror}") from err
         self._db = self._open()
+        # The table is made by the first write: a start needs no room on the disk.
+        self._has_table = _version(self._db) == _FORMAT
         self._made: set[str] = set()
         self._sweep()
 
@@ -170,11 +176,14 @@ class StateStore:
 
     def remove_unused(self) -> int:
         """Remove the state of groups that have no keeper; how many these were."""
-        with self._mutex, self._db:
-            known = [key for (key,) in self._db.execute("select key from groups")]
-            gone = [(key,) for key in known if key not in self._made]
-            self._db.executemany("delete from groups where key = ?", gone)
+        gone = {(key,) for key, _ in self._valid() if key not in self._made}
         if gone:
+            try:
+                with self._mutex, self._db:
+                    self._db.executemany("delete from groups where key = ?", gone)
+            except sqlite3.Error as err:
+                log.warning("State of groups that are configured no more stays until the next start: %s", err)
+                return 0
             self._sweep()
         return len(gone)
 
@@ -192,7 +201,7 @@ class StateStore:
         """The valid generation of a group's files and the data time of its fit; None for none of this identity."""
         select = "select generation, fitted_at_ms from groups where key = ? and fingerprint = ?"
         with self._mutex:
-            row = self._db.execute(select, (key, identity)).fetchone()
+            row = None if not self._has_table else self._db.execute(select, (key, identity)).fetchone()
         return None if row is None else (int(row[0]), int(row[1]))
 
     def next_generation(self, key: str) -> int:
@@ -207,6 +216,10 @@ class StateStore:
             *(keeper.identity, generation, size_bytes, time.time_ns() // 1_000_000, fitted_at_ms),
         )
         with self._mutex, self._db:
+            if not self._has_table:
+                self._db.execute(_TABLE)
+                self._db.execute(f"pragma user_version = {_FORMAT}")
+                self._has_table = True
             self._db.execute("insert or replace into groups values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         for key, number, path in self._files():
             if key == keeper.key and number < generation:
@@ -217,10 +230,14 @@ class StateStore:
         found = [(_FILE.fullmatch(path.name), path) for path in self._folder.iterdir()]
         return [(match[1], int(match[2]), path) for match, path in found if match]
 
+    def _valid(self) -> set[tuple[str, int]]:
+        """Groups of the index and the generations of their files."""
+        with self._mutex:
+            return set(self._db.execute("select key, generation from groups")) if self._has_table else set()
+
     def _sweep(self) -> None:
         """Remove files that the index does not name: a crash left them."""
-        with self._mutex:
-            valid = set(self._db.execute("select key, generation from groups"))
+        valid = self._valid()
         for key, number, path in self._files():
             if (key, number) not in valid or path.suffix == ".part":
                 path.unlink(missing_ok=True)
@@ -228,13 +245,15 @@ class StateStore:
     def _open(self) -> sqlite3.Connection:
         path = self._folder / _INDEX
         try:
-            return _connect(path)
-        except sqlite3.DatabaseError as err:
-            log.warning("The index of state %s is set aside, all is fitted anew: %s", path, err)
-            os.replace(path, path.with_suffix(".damaged"))
-        try:
-            return _connect(path)
-        except sqlite3.Error as err:
+            try:
+                return _connect(path)
+            except sqlite3.DatabaseError as err:
+                if getattr(err, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _OF_THE_DISK:
+                    raise  # the index itself is as it was
+                log.warning("The index of state %s is set aside, all is fitted anew: %s", path, err)
+                os.replace(path, path.with_suffix(".damaged"))
+                return _connect(path)
+        except (OSError, sqlite3.Error) as err:
             raise StartError(f"state cannot be kept in {self._folder}: {err}") from err
 
 
@@ -253,16 +272,20 @@ def clear(folder: Path) -> bool:
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, check_same_thread=False, timeout=_WAIT_S)
     try:
-        (version,) = db.execute("pragma user_version").fetchone()
+        version = _version(db)
         if version not in (0, _FORMAT):
             raise sqlite3.DatabaseError(f"format {version}, this release knows {_FORMAT}")
         db.execute("pragma synchronous = full")
         if db.execute("pragma quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("it is damaged")
-        db.execute(_TABLE)
-        db.execute(f"pragma user_version = {_FORMAT}")
-        db.commit()
+        if version:
+            db.execute("select key, generation, fingerprint, fitted_at_ms from groups limit 1")
     except sqlite3.Error:
         db.close()
         raise
     return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    """Format of an index; 0 for one without a table."""
+    return int(db.execute("pragma user_version").fetchone()[0])

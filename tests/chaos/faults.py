@@ -58,8 +58,10 @@ def fill_state_disk(world: World, rng: random.Random) -> None:
     if rng.random() < 0.5:
         world.kill_engine()
         time.sleep(rng.uniform(0, 2))
-        world.state_disk.free()
+        if rng.random() < 0.5:
+            world.state_disk.free()
         world.start_engine()
+        time.sleep(rng.uniform(0, 8))
     world.state_disk.free()
 
 

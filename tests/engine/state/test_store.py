@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +161,58 @@ def test_trap_31_an_index_of_a_later_format_is_set_aside(tmp_path: Path, caplog:
     db.close()
     StateStore(tmp_path).close()
     assert "format 99" in caplog.text
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("small disks are mounted by root only")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with (folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_disk_stops_no_start_and_loses_no_state(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(small_disk)
+    store = StateStore(small_disk)
+    keeper = store.keeper(NAMES, "i")
+    assert keeper.load() is None
+    with pytest.raises(StateError, match="cannot be written: No space left"):
+        keeper.save(record(1), 0)
+    (small_disk / "filler").unlink()
+    keeper.save(record(2), 0)
+    store.keeper({**NAMES, "query": "gone"}, "i").save(record(3), 0)
+    fill(small_disk)
+    store = again(store, small_disk)
+    keeper = store.keeper(NAMES, "i")
+    assert loaded(keeper) == [2]
+    assert store.remove_unused() == 0
+    assert "stays until the next start: database or disk is full" in caplog.text
+    (small_disk / "filler").unlink()
+    assert store.remove_unused() == 1
+    assert loaded(keeper) == [2]
+    assert "set aside" not in caplog.text
+    store.close()
+
+
+def test_an_index_without_its_table_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = StateStore(tmp_path)
+    store.keeper(NAMES, "i").save(record(1), 0)
+    store.close()
+    with sqlite3.connect(tmp_path / "engine.db") as db:
+        db.execute("drop table groups")
+    db.close()
+    StateStore(tmp_path).close()
+    assert "no such table" in caplog.text
 
 
 def test_one_process_at_a_time(opened: StateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
