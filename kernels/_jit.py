@@ -164,7 +164,7 @@ def fast_kernel(function: _Fn) -> _Fn:
 
 
 def lean_kernel(function: _Fn) -> _Fn:
-    """As `kernel`, without reference counts: for a kernel that allocates nothing and calls `lean_inline` only.
+    """As `kernel`, without reference counts: for a kernel that allocates nothing and calls lean functions only.
 
     Where numba cannot prove them superfluous, counting the arrays that small functions are given costs more
     than the functions: reading numbers from text took four times as long.
@@ -182,4 +182,20 @@ def lean_inline(function: _Fn) -> _Fn:
 def inline(function: _Fn) -> _Fn:
     """Compile a small function into the kernels that call it."""
     jitted: _Fn = numba.njit(nogil=True, error_model="numpy", inline="always")(function)
+    return jitted
+
+
+def lean_fast_kernel(function: _Fn) -> _Fn:
+    """As `lean_kernel`, free to reorder sums as `fast_kernel` is."""
+    jitted: _Fn = numba.njit(
+        nogil=True, cache=CACHE_FOLDER is not None, error_model="numpy", fastmath=NAN_SAFE_FASTMATH, _nrt=False
+    )(function)
+    return jitted
+
+
+def lean_fast_inline(function: _Fn) -> _Fn:
+    """As `lean_inline`, free to reorder sums as `fast_kernel` is."""
+    jitted: _Fn = numba.njit(nogil=True, error_model="numpy", fastmath=NAN_SAFE_FASTMATH, forceinline=True, _nrt=False)(
+        function
+    )
     return jitted

@@ -7,7 +7,7 @@ segments between changepoints: no column is ever built.
 
 from __future__ import annotations
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import F64, I64, kernel
 
 
 @kernel
@@ -52,63 +52,30 @@ def feature_products(features: F64, where: I64, total: F64, out: F64) -> None:
 
 
 @kernel
-def segment_sums(where: I64, time: F64, starts: I64, features: F64, out: F64) -> None:
-    """Sums of 1, time, time^2, each regressor and time * regressor over each segment.
+def segment_sums(where: I64, time: F64, starts: I64, changepoints: F64, features: F64, out: F64) -> None:
+    """Sums of 1, u, u^2, each regressor and u * regressor over each segment, u the time since the segment's start.
 
     Parameters
     ----------
     where : (N,) steps with a value, rising. time : (N,) their scaled times. features : (T, K).
-    starts : (C + 2,) positions in `where`: 0, the first at or after each changepoint, N.
-    out : (C + 2, 3 + 2 K), replaced; the last row is work space of `assemble_gram`.
+    starts : (C + 2,) positions in `where`: 0, the first at or after each changepoint, N. changepoints : (C,).
+    out : (C + 1, 3 + 2 K), replaced.
     """
     n_features = features.shape[1]
     out[:] = 0.0
     for s in range(starts.size - 1):
         row = out[s]
+        since = changepoints[s - 1] if s > 0 else 0.0
         for q in range(starts[s], starts[s + 1]):
-            t = time[q]
+            u = time[q] - since
             row[0] += 1.0
-            row[1] += t
-            row[2] += t * t
+            row[1] += u
+            row[2] += u * u
             regressors = features[where[q]]
             for k in range(n_features):
                 row[3 + k] += regressors[k]
             for k in range(n_features):
-                row[3 + n_features + k] += t * regressors[k]
-
-
-@kernel
-def weighted_sums(
-    where: I64, time: F64, starts: I64, features: F64, is_factor: B1, slope: F64, level: F64, out: F64, products: F64
-) -> None:
-    """`segment_sums` and the regressors' products for a model that is not linear, at its present parameters.
-
-    Parameters
-    ----------
-    is_factor : (K,) regressors that multiply the trend: their columns are scaled by `level` (N,), the trend.
-    slope : (N,) derivative of the expected value by the trend's linear term: trend columns are scaled by it.
-    products : (K, K), replaced.
-    """
-    n_features = features.shape[1]
-    out[:] = 0.0
-    products[:] = 0.0
-    for s in range(starts.size - 1):
-        row = out[s]
-        for q in range(starts[s], starts[s + 1]):
-            t, u = time[q], slope[q]
-            row[0] += u * u
-            row[1] += u * u * t
-            row[2] += u * u * t * t
-            regressors = features[where[q]]
-            for k in range(n_features):
-                z = regressors[k] * (level[q] if is_factor[k] else 1.0)
-                row[3 + k] += u * z
-                row[3 + n_features + k] += u * t * z
-                for j in range(k + 1):
-                    products[k, j] += z * regressors[j] * (level[q] if is_factor[j] else 1.0)
-    for k in range(n_features):
-        for j in range(k):
-            products[j, k] = products[k, j]
+                row[3 + n_features + k] += u * regressors[k]
 
 
 @kernel
@@ -117,61 +84,40 @@ def assemble_gram(sums: F64, products: F64, changepoints: F64, out: F64) -> None
 
     Parameters
     ----------
-    sums : (C + 2, 3 + 2 K) as `segment_sums` fills it. products : (K, K).
-    changepoints : (C,) scaled times, rising.
-    out : (P, P), P = 2 + K + C, replaced.
+    sums : (C + 1, 3 + 2 K) as `segment_sums` fills it; replaced by the sums over all that follows each start.
+    products : (K, K). changepoints : (C,) scaled times, rising.
+    out : (M, W), M and W at least P = 2 + K + C, replaced; zero past P.
+
+    Notes
+    -----
+    Times count from the segment's own start: the trend's sums have no negative terms, so no digits cancel.
     """
     n_features = products.shape[0]
     first = 2 + n_features
-    tail = sums[changepoints.size + 1]
-    tail[:] = 0.0
+    out[:] = 0.0
     for s in range(changepoints.size, -1, -1):
-        tail += sums[s]
-        if s == 0:
-            break
-        c = changepoints[s - 1]
-        row = first + s - 1
-        out[row, 0] = tail[2] - c * tail[1]
-        out[row, 1] = tail[1] - c * tail[0]
-        for k in range(n_features):
-            out[row, 2 + k] = tail[3 + n_features + k] - c * tail[3 + k]
-        for r in range(s):
-            out[row, first + r] = tail[2] - (changepoints[r] + c) * tail[1] + changepoints[r] * c * tail[0]
-    out[0, 0], out[1, 0], out[1, 1] = tail[2], tail[1], tail[0]
+        tail, since = sums[s], changepoints[s - 1] if s > 0 else 0.0
+        if s < changepoints.size:
+            later, shift = sums[s + 1], changepoints[s] - since
+            tail[2] += later[2] + shift * (2.0 * later[1] + shift * later[0])
+            tail[1] += later[1] + shift * later[0]
+            tail[0] += later[0]
+            for k in range(n_features):
+                tail[3 + n_features + k] += later[3 + n_features + k] + shift * later[3 + k]
+                tail[3 + k] += later[3 + k]
+        if s > 0:
+            row = out[first + s - 1]
+            row[0], row[1] = tail[2] + since * tail[1], tail[1]
+            for k in range(n_features):
+                row[2 + k] = tail[3 + n_features + k]
+            for r in range(s):
+                row[first + r] = tail[2] + (since - changepoints[r]) * tail[1]
+    whole = sums[0]
+    out[0, 0], out[1, 0], out[1, 1] = whole[2], whole[1], whole[0]
     for k in range(n_features):
-        out[2 + k, 0] = tail[3 + n_features + k]
-        out[2 + k, 1] = tail[3 + k]
+        out[2 + k, 0], out[2 + k, 1] = whole[3 + n_features + k], whole[3 + k]
         for j in range(k + 1):
             out[2 + k, 2 + j] = products[k, j]
-    for i in range(out.shape[0]):
+    for i in range(first + changepoints.size):
         for j in range(i):
             out[j, i] = out[i, j]
-
-
-@kernel
-def gradient(
-    where: I64, time: F64, starts: I64, features: F64, is_factor: B1, residual: F64, slope: F64, level: F64,
-    changepoints: F64, out: F64,
-) -> None:  # fmt: skip
-    """Products of the columns with the residual (N,); the other arguments as in `weighted_sums`.
-
-    Parameters
-    ----------
-    out : (P,), replaced.
-    """
-    n_features = features.shape[1]
-    out[:] = 0.0
-    regressed = out[2 : 2 + n_features]
-    ones = times = 0.0
-    for s in range(starts.size - 2, -1, -1):
-        for q in range(starts[s], starts[s + 1]):
-            r = residual[q]
-            scaled = r * slope[q]
-            ones += scaled
-            times += scaled * time[q]
-            regressors = features[where[q]]
-            for k in range(n_features):
-                regressed[k] += r * regressors[k] * (level[q] if is_factor[k] else 1.0)
-        if s > 0:
-            out[2 + n_features + s - 1] = times - changepoints[s - 1] * ones
-    out[0], out[1] = times, ones

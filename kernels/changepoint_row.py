@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kernels._jit import B1, F64, I64, kernel
-from kernels.changepoint_step import SIGMA_MIN, TIME, VALUE
+from kernels.changepoint_posterior import SIGMA_MIN, TIME, VALUE
 
 # Kinds of growth.
 LINEAR, LOGISTIC, FLAT = 0.0, 1.0, 2.0
@@ -102,16 +102,18 @@ def enable(rules: F64, time: F64, n: int, span: float, out: B1) -> None:
 
 
 @kernel
-def start_search(is_logistic: bool, cap: float, z: F64, n: int, theta: F64) -> None:
-    """Where the search starts: the mean, for logistic growth the curve through the first and last point."""
-    theta[:] = 0.0
-    if not is_logistic:
-        theta[1] = z[:n].mean()
-        return
-    first = cap / max(0.01 * cap, min(0.99 * cap, z[0]))
-    last = cap / max(0.01 * cap, min(0.99 * cap, z[n - 1]))
-    if abs(first - last) <= 0.01:
-        first *= 1.05
-    log_first, log_last = math.log(first - 1.0), math.log(last - 1.0)
-    theta[0] = log_first - log_last
-    theta[1] = log_first / (log_first - log_last)
+def start_search(growth: float, cap: float, z: F64, n: int, x: F64) -> None:
+    """Where the search starts, as in Prophet: the trend through the first and the last point, flat at the mean."""
+    x[:] = 0.0
+    if growth == FLAT:
+        x[1] = z[:n].mean()
+    elif growth == LINEAR:
+        x[0], x[1] = z[n - 1] - z[0], z[0]
+    else:
+        first = cap / max(0.01 * cap, min(0.99 * cap, z[0]))
+        last = cap / max(0.01 * cap, min(0.99 * cap, z[n - 1]))
+        if abs(first - last) <= 0.01:
+            first *= 1.05
+        log_first, log_last = math.log(first - 1.0), math.log(last - 1.0)
+        x[0] = log_first - log_last
+        x[1] = log_first / (log_first - log_last)

@@ -23,9 +23,8 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "prophet"
 HEAD = json.loads((GOLDEN / "cases.json").read_text())
 HOUR, DAY = 3_600_000, 86_400_000
 START = HEAD["start_ms"]
-# In deviations of the residuals, over the fit and over the day ahead. The package's optimiser, made for smooth
-# functions, stops early at the kinks of its priors: for logistic growth its log posterior is 7.5 below the optimum.
-TOLERANCES = {"logistic": (0.15, 0.15)}
+# In deviations of the residuals, over the fit and over the day ahead.
+IN_FIT, AHEAD = 0.06, 0.1
 
 
 def frame(values: Any, start_ms: int = START, step_ms: int = HOUR, tz: str = "UTC") -> Frame:
@@ -62,9 +61,8 @@ def test_predictions_equal_the_package(number: int) -> None:
     has = np.isfinite(y)
     deviation = max(np.std((y - yhat[: y.size])[has]), 1e-9 * np.abs(y[has]).max())
     off = (found.yhat[0] - yhat) / deviation
-    in_fit, ahead = TOLERANCES.get(case["name"], (0.05, 0.1))
-    assert np.sqrt(np.mean(off[: y.size][has] ** 2)) < in_fit
-    assert np.sqrt(np.mean(off[y.size :] ** 2)) < ahead
+    assert np.sqrt(np.mean(off[: y.size][has] ** 2)) < IN_FIT
+    assert np.sqrt(np.mean(off[y.size :] ** 2)) < AHEAD
     ratio = (found.yhat_upper - found.yhat_lower)[0] / (upper - lower)
     assert_allclose([np.median(ratio[: y.size]), np.median(ratio[y.size :])], 1.0, atol=0.02)
 
@@ -227,8 +225,9 @@ def test_compression_gathers_points_and_can_restore_the_noise() -> None:
 def test_rising_values_and_scaling_leave_the_relative_band_alone() -> None:
     y = series(1)
     model = Prophet()
-    one, thousand = (model.infer(model.fit_rows(frame(v)), frame(v))[0] for v in (y, 1000 * y))
-    assert_allclose(thousand.yhat_upper, 1000 * one.yhat_upper, rtol=1e-6)
+    # By a power of two, which rounds nothing: where the search ends depends on the last digits.
+    one, more = (model.infer(model.fit_rows(frame(v)), frame(v))[0] for v in (y, 1024 * y))
+    assert_allclose(more.yhat_upper, 1024 * one.yhat_upper, rtol=1e-9)
 
 
 def test_pool_and_state_bytes_change_nothing() -> None:

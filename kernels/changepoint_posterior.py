@@ -1,0 +1,187 @@
+"""The negative log posterior of a changepoint model and its gradient, from all points or from the normal equations.
+
+Parameters are ordered as in `changepoint_gram`; the logarithm of the noise's standard deviation follows them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_kernel
+from kernels.lbfgs import DIRECTION
+
+# Noise of a series that its model fits exactly, as Prophet sets it for constants.
+SIGMA_MIN = 1e-9
+LOG_SIGMA_MIN = math.log(SIGMA_MIN)
+# Rows of `points`, by position among a series' own points; the last two by grid step.
+TIME, VALUE, RESIDUAL, DERIVATIVE, LEVEL, ADDED, FACTOR, N_POINT_ROWS = range(8)
+
+
+@lean_fast_kernel
+def weighted_rows(weights: F64, rows: F64, out: F64) -> None:
+    """Write the sum of the rows (N, M), each times its weight (N,), into `out` (M,): eight rows in one pass."""
+    n, m = rows.shape
+    for i in range(m):
+        out[i] = 0.0
+    whole = n - n % 8
+    for j in range(0, whole, 8):
+        a, b, c, d = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
+        e, f, g, h = weights[j + 4], weights[j + 5], weights[j + 6], weights[j + 7]
+        for i in range(m):
+            left = (a * rows[j, i] + b * rows[j + 1, i]) + (c * rows[j + 2, i] + d * rows[j + 3, i])
+            right = (e * rows[j + 4, i] + f * rows[j + 5, i]) + (g * rows[j + 6, i] + h * rows[j + 7, i])
+            out[i] += left + right
+    for j in range(whole, n):
+        a = weights[j]
+        for i in range(m):
+            out[i] += a * rows[j, i]
+
+
+@lean_fast_kernel
+def parabola(vectors: F64, gram: F64, base: F64, along: F64) -> tuple[float, float]:
+    """How the sum of squares of a linear model goes along a line: half its slope at the start, and its curvature.
+
+    Parameters
+    ----------
+    vectors : of `lbfgs_tell`, whose DIRECTION is read.
+    gram : (M, W), M a multiple of 12, rows past the parameters zero.
+    base : (W,) half the gradient at the start. along : (W,), replaced by the change of half the gradient.
+    """
+    # Twelve sums fill the registers: each coordinate is loaded once for twelve rows.
+    for i in range(0, gram.shape[0], 12):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = 0.0
+        for j in range(base.size):
+            x = vectors[DIRECTION, j]
+            s0 += gram[i, j] * x
+            s1 += gram[i + 1, j] * x
+            s2 += gram[i + 2, j] * x
+            s3 += gram[i + 3, j] * x
+            s4 += gram[i + 4, j] * x
+            s5 += gram[i + 5, j] * x
+            s6 += gram[i + 6, j] * x
+            s7 += gram[i + 7, j] * x
+            s8 += gram[i + 8, j] * x
+            s9 += gram[i + 9, j] * x
+            s10 += gram[i + 10, j] * x
+            s11 += gram[i + 11, j] * x
+        along[i], along[i + 1], along[i + 2], along[i + 3], along[i + 4], along[i + 5] = s0, s1, s2, s3, s4, s5
+        along[i + 6], along[i + 7], along[i + 8], along[i + 9], along[i + 10], along[i + 11] = s6, s7, s8, s9, s10, s11
+    linear = curved = 0.0
+    for j in range(base.size):
+        linear += base[j] * vectors[DIRECTION, j]
+        curved += along[j] * vectors[DIRECTION, j]
+    return linear, curved
+
+
+@lean_fast_kernel
+def log_posterior(
+    x: F64,
+    n: int,
+    at_noise: int,
+    precision: F64,
+    laplace: F64,
+    sse: float,
+    base: F64,
+    step: float,
+    along: F64,
+    grad: F64,
+) -> float:
+    """The negative log posterior, from the sum of squares and its gradient.
+
+    Parameters
+    ----------
+    x : (W,). at_noise : where the noise's logarithm stands in it.
+    precision, laplace : (W,) of the normal priors, and the inverse scales of the Laplace priors; 0 where there is none.
+    sse : sum of the squares of `n` residuals at `x`. base, step, along : its gradient is 2 (base + step along), (W,).
+    grad : (W,), replaced by the gradient of the result.
+    """
+    log_sigma = max(x[at_noise], LOG_SIGMA_MIN)
+    variance = math.exp(2.0 * log_sigma)
+    inverse, value = 1.0 / variance, 0.0
+    for j in range(x.size):
+        pull = precision[j] * x[j]
+        value += 0.5 * pull * x[j] + laplace[j] * abs(x[j])
+        kink = laplace[j] if x[j] > 0.0 else (-laplace[j] if x[j] < 0.0 else 0.0)
+        grad[j] = (base[j] + step * along[j]) * inverse + pull + kink
+    grad[at_noise] = n - sse * inverse + 4.0 * variance if x[at_noise] > LOG_SIGMA_MIN else 0.0
+    return float(value + n * log_sigma + 0.5 * sse * inverse + 2.0 * variance)
+
+
+@fast_kernel
+def evaluate(
+    x: F64, is_logistic: bool, cap: float, where: I64, starts: I64, changepoints: F64, columns: F64, is_factor: B1,
+    points: F64, weights: F64,
+) -> float:  # fmt: skip
+    """Trend, its derivative and the residual at some parameters; returns the sum of squares.
+
+    Parameters
+    ----------
+    x : (W,). cap : of logistic growth, scaled.
+    where : (N,) grid steps with a value. starts : (C + 2,) and changepoints (C,) as in `changepoint_gram`.
+    columns : (K', T) regressors, K and more rows, those zero. is_factor : (K,) which of them multiply the trend.
+    points : (N_POINT_ROWS, T), reads TIME and VALUE, fills the other rows. weights : (K',) zero, work space.
+    """
+    n_features = is_factor.size
+    points[FACTOR] = 0.0
+    for factors in range(2 if is_factor.any() else 1):
+        for k in range(n_features):
+            weights[k] = x[2 + k] if is_factor[k] == (factors == 1) else 0.0
+        weighted_rows(weights, columns, points[FACTOR if factors == 1 else ADDED])
+    rate = x[0]
+    base = -x[0] * x[1] if is_logistic else x[1]
+    sse = 0.0
+    for s in range(starts.size - 1):
+        if s > 0:
+            rate += x[1 + n_features + s]
+            base -= x[1 + n_features + s] * changepoints[s - 1]
+        for q in range(starts[s], starts[s + 1]):
+            trend, derivative = rate * points[TIME, q] + base, 1.0
+            if is_logistic:
+                share = 1.0 / (1.0 + math.exp(-trend))
+                trend, derivative = cap * share, cap * share * (1.0 - share)
+            factor = 1.0 + points[FACTOR, where[q]]
+            residual = points[VALUE, q] - trend * factor - points[ADDED, where[q]]
+            points[DERIVATIVE, q] = derivative * factor
+            points[LEVEL, q] = trend
+            points[RESIDUAL, q] = residual
+            sse += residual * residual
+    return sse
+
+
+@fast_kernel
+def residual_products(
+    x: F64, is_logistic: bool, where: I64, starts: I64, changepoints: F64, features: F64, is_factor: B1, enabled: B1,
+    points: F64, weights: F64, out: F64,
+) -> None:  # fmt: skip
+    """Products of the residual with the columns, which are the expected value's derivatives: after `evaluate`.
+
+    Parameters
+    ----------
+    features : (T, K') regressors, K and more columns, those zero. enabled : (K,) those that the row has.
+    points : (N_POINT_ROWS, T), reads TIME and what `evaluate` filled; ADDED and FACTOR are work space.
+    out : (W,), replaced. The others as in `evaluate`.
+    """
+    n_features = is_factor.size
+    out[:] = 0.0
+    for factors in range(2 if is_factor.any() else 1):
+        beside = points[ADDED]
+        beside[:] = 0.0
+        for q in range(where.size):
+            beside[where[q]] = points[RESIDUAL, q] * (points[LEVEL, q] if factors == 1 else 1.0)
+        weighted_rows(beside, features, weights)
+        for k in range(n_features):
+            if enabled[k] and is_factor[k] == (factors == 1):
+                out[2 + k] = weights[k]
+    weights[:] = 0.0
+    ones = times = 0.0
+    for s in range(starts.size - 2, -1, -1):
+        for q in range(starts[s], starts[s + 1]):
+            scaled = points[RESIDUAL, q] * points[DERIVATIVE, q]
+            ones += scaled
+            times += scaled * points[TIME, q]
+        if s > 0:
+            out[1 + n_features + s] = times - changepoints[s - 1] * ones
+    out[0], out[1] = times, ones
+    if is_logistic:
+        # The line's intercept is minus the slope times its root, which Prophet calls offset.
+        out[0], out[1] = times - x[1] * ones, -x[0] * ones
