@@ -28,6 +28,7 @@ Positive = Annotated[float, Meta(gt=0)]
 # Prefixes of the tuned model's columns, and of the sizes of their rows.
 _OWN, _SHAPE = "own.", "shape."
 _NAMES = ".names"
+_SPACES = 2
 _BUSINESS = Literal["detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected"]
 
 
@@ -61,6 +62,13 @@ class _OfTuned:
         return getattr(Model if model is None else model.tuned_type, self._name)
 
 
+class _Layout(_OfTuned):
+    """That of the tuned class and, in hundreds, what the numbers of trials mean: another one with every other space."""
+
+    def __get__(self, model: AutoTuned | None, owner: type[AutoTuned]) -> int:
+        return 100 * _SPACES + int(super().__get__(model, owner))
+
+
 class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto"):
     """``class: auto``: another class with hyperparameters found for each series at each fit.
 
@@ -87,7 +95,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     # To the type checker a descriptor is not the value that it gives.
     is_online: ClassVar[bool] = _OfTuned("is_online")  # type: ignore[assignment]
     forecasts: ClassVar[bool] = _OfTuned("forecasts")  # type: ignore[assignment]
-    layout: ClassVar[int] = _OfTuned("layout")  # type: ignore[assignment]
+    layout: ClassVar[int] = _Layout("layout")  # type: ignore[assignment]
     provides: ClassVar[tuple[str, ...]] = _OfTuned("provides")  # type: ignore[assignment]
     default_series: ClassVar[tuple[str, ...]] = _OfTuned("default_series")  # type: ignore[assignment]
 

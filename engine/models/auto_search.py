@@ -75,7 +75,7 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
     Parameters
     ----------
     seconds_left : until when the search may go on, fit with its outcome included; rows that were not judged keep the
-        class's defaults.
+        trial to start from.
 
     Notes
     -----
@@ -88,10 +88,12 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
     points says nothing of a memory, and hours that go astray weigh more.
     """
     n_rows = frame.shape[0]
-    splits = [_Split.of(frame, edges, scheme, k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
     start = trials.start if frame.shape[1] * frame.step_ms >= _LEAST_START_MS else 0
+    splits = [_Split.of(frame, edges, scheme, k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
     best, size = np.full(n_rows, np.inf), np.full(n_rows, np.inf)
-    trial, widen = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)
+    trial, widen = np.full(n_rows, start, dtype=np.int64), np.ones(n_rows)
+    # The fit with what was found learns so many times what one trial learns.
+    whole = max(1.0, frame.shape[1] / max(1, sum(split.edges[1] - split.edges[0] for split in splits)))
     slowest, n_tried = 0.0, 0
     for number in range(start, len(trials) if splits else 0):
         try:
@@ -99,7 +101,7 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
         except ModelError:
             continue
         for rows in _batches(n_rows):
-            needed = _MARGIN * slowest * rows.size + slowest * n_rows
+            needed = _MARGIN * slowest * rows.size + slowest * whole * n_rows
             if seconds_left() < needed:
                 return Choice(trial, widen, n_tried)
             started = time.perf_counter()

@@ -76,6 +76,12 @@ def test_each_trial_of_each_space_is_a_model() -> None:
                 trials.model(number)
 
 
+def test_state_of_other_spaces_or_of_another_layout_of_the_class_is_another_layout() -> None:
+    forest = MODELS.settings_type("isolation_forest_univariate")
+    assert tuned("isolation_forest").layout - tuned("zscore_online").layout == forest.layout - 1
+    assert tuned("zscore_online").layout > 200
+
+
 @pytest.mark.parametrize("name", ["custom", "auto", "temporal_envelope_multivariate", "nothing", "noop"])
 def test_what_cannot_be_tuned_is_refused(name: str) -> None:
     (problem,) = tuned(name).check()
@@ -223,10 +229,11 @@ def test_the_search_stops_when_its_time_is_up() -> None:
     assert_array_equal(none.trial, 0)
 
 
-def test_a_fit_that_has_no_time_is_that_of_the_class() -> None:
-    model = tuned("zscore_online", timeout=1e-9)
+@pytest.mark.parametrize(("name", "start"), [("zscore_online", 1), ("std", 0)])
+def test_a_fit_that_has_no_time_is_that_of_the_start(name: str, start: int) -> None:
+    model = tuned(name, timeout=1e-9)
     state = fit(model, [frame(rows(480))], Pool(1))
-    assert_array_equal(state.columns["trial"], 0)
+    assert_array_equal(state.columns["trial"], start)
 
 
 def test_blocks_share_the_time_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
