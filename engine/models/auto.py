@@ -28,6 +28,7 @@ Positive = Annotated[float, Meta(gt=0)]
 # Prefixes of the tuned model's columns, and of the sizes of their rows.
 _OWN, _SHAPE = "own.", "shape."
 _NAMES = ".names"
+_SPACES = 2
 _BUSINESS = Literal["detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected"]
 
 
@@ -36,8 +37,8 @@ class OptimizationParams(Settings, frozen=True, kw_only=True):
 
     anomaly_percentage: Annotated[float, Meta(ge=0, lt=0.5)]
     optimized_business_params: list[_BUSINESS] = []
-    n_splits: Count = 3
-    train_val_ratio: Positive = 3.0
+    n_splits: Count | None = None
+    train_val_ratio: Positive | None = None
     validation_scheme: Literal["regular", "leaky"] = "regular"
     n_trials: Count = 128
     timeout: Positive | None = None
@@ -61,6 +62,13 @@ class _OfTuned:
         return getattr(Model if model is None else model.tuned_type, self._name)
 
 
+class _Layout(_OfTuned):
+    """That of the tuned class and, in hundreds, what the numbers of trials mean: another one with every other space."""
+
+    def __get__(self, model: AutoTuned | None, owner: type[AutoTuned]) -> int:
+        return 100 * _SPACES + int(super().__get__(model, owner))
+
+
 class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto"):
     """``class: auto``: another class with hyperparameters found for each series at each fit.
 
@@ -70,9 +78,10 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     Choices where the original's documentation is open, and differences:
 
     - The space of a class is a table of a few values of what changes the order of points (memory, seasons, robustness),
-      not of thresholds; the class's own defaults, with `frozen_params`, are the first trial.
+      not of thresholds; the class's own defaults, with `frozen_params`, are the first trial. Some classes have
+      settings that are right for most series: they are taken unless others are clearly better.
     - What a trial finds is measured on points that are moved by known amounts, as no labels are there; to that come
-      the share of alerts above `anomaly_percentage` and the mean error.
+      the share of alerts above `anomaly_percentage` and the mean error. Memories are judged by the error alone.
     - `anomaly_percentage` is an upper limit: the band of a series is widened, never narrowed, until its alerts in
       validation keep to it, at most tenfold.
     - Validation is always causal, as with ``exact: true``. `timeout` bounds one fit of all series together; without it
@@ -86,7 +95,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     # To the type checker a descriptor is not the value that it gives.
     is_online: ClassVar[bool] = _OfTuned("is_online")  # type: ignore[assignment]
     forecasts: ClassVar[bool] = _OfTuned("forecasts")  # type: ignore[assignment]
-    layout: ClassVar[int] = _OfTuned("layout")  # type: ignore[assignment]
+    layout: ClassVar[int] = _Layout("layout")  # type: ignore[assignment]
     provides: ClassVar[tuple[str, ...]] = _OfTuned("provides")  # type: ignore[assignment]
     default_series: ClassVar[tuple[str, ...]] = _OfTuned("default_series")  # type: ignore[assignment]
 
@@ -196,13 +205,16 @@ class _Fit:
     def fit_rows(self, frame: Frame) -> State:
         params = self._model.optimization_params
         trials = self._model.trials(frame.step_ms, frame.tz)
+        judging = trials.judging
         scheme = Scheme(
             params.anomaly_percentage,
-            params.n_splits,
-            params.train_val_ratio,
+            params.n_splits or judging.n_splits,
+            params.train_val_ratio or judging.train_val_ratio,
             params.validation_scheme == "leaky",
             params.optimize_complexity,
             params.seed or 0,
+            judging.is_moved,
+            judging.by_error,
         )
         end = self._share(frame.shape[0])
         choice = search(trials, frame, scheme, lambda: float("inf") if end is None else end - time.monotonic())

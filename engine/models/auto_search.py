@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine import score
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, State
-from engine.models.auto_space import Trials
+from engine.models.auto_space import DAY_MS, Trials
 from engine.models.base import Model
 
 # Rows that are judged between two looks at the clock; the first of a trial are few, to learn what it costs.
@@ -26,9 +26,16 @@ _SIZES = (0.3, 1.5)
 _SHARE = 0.15
 # Weight of the mean error, in ranges, against the share of displaced points that is not found.
 _ERROR_WEIGHT = 0.25
+# An error in ranges counts as no more.
+_FARTHEST = 10.0
 # Losses that differ by less are equal.
 _TIE = 1e-3
 _WIDEST = 10.0
+# Share by which a loss must be less than that of the trial to start from; on windows of less than two days that is the
+# class as it is.
+_LEAD = 0.08
+_LEAST_START_MS = 2 * DAY_MS
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class Scheme:
     limit : largest share of points that may be anomalous.
     is_leaky : validation parts are learned too, and together they are the whole window.
     prefers_small : equal losses are decided by the size of the fitted state, else by order.
+    is_moved, by_error : as in `Judging`.
     """
 
     limit: float
@@ -48,6 +56,8 @@ class Scheme:
     is_leaky: bool
     prefers_small: bool
     seed: int
+    is_moved: bool = True
+    by_error: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +75,7 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
     Parameters
     ----------
     seconds_left : until when the search may go on, fit with its outcome included; rows that were not judged keep the
-        class's defaults.
+        trial to start from.
 
     Notes
     -----
@@ -73,19 +83,25 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
     stretches are moved by known amounts, and the average precision is that of the scores against them; (2) the share of
     other points above 1 that exceeds the limit; (3) a quarter of the mean of abs(y - yhat) at other points, in
     ranges of the series. Stretches are the same for all trials and rows, so rows are independent.
+
+    For some classes it is the error alone: the root of the mean square of hourly means of y - yhat. Noise of single
+    points says nothing of a memory, and hours that go astray weigh more.
     """
     n_rows = frame.shape[0]
-    splits = [_Split.of(frame, edges, scheme.seed + k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
+    start = trials.start if frame.shape[1] * frame.step_ms >= _LEAST_START_MS else 0
+    splits = [_Split.of(frame, edges, scheme, k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
     best, size = np.full(n_rows, np.inf), np.full(n_rows, np.inf)
-    trial, widen = np.zeros(n_rows, dtype=np.int64), np.ones(n_rows)
+    trial, widen = np.full(n_rows, start, dtype=np.int64), np.ones(n_rows)
+    # The fit with what was found learns so many times what one trial learns.
+    whole = max(1.0, frame.shape[1] / max(1, sum(split.edges[1] - split.edges[0] for split in splits)))
     slowest, n_tried = 0.0, 0
-    for number in range(len(trials) if splits else 0):
+    for number in range(start, len(trials) if splits else 0):
         try:
             model = trials.model(number)
         except ModelError:
             continue
         for rows in _batches(n_rows):
-            needed = _MARGIN * slowest * rows.size + slowest * n_rows
+            needed = _MARGIN * slowest * rows.size + slowest * whole * n_rows
             if seconds_left() < needed:
                 return Choice(trial, widen, n_tried)
             started = time.perf_counter()
@@ -95,8 +111,9 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
             if scheme.prefers_small:
                 is_better |= (loss < np.inf) & (loss <= best[rows] + _TIE) & (n_bytes < size[rows])
             better = rows[is_better]
+            to_beat = (1 - _LEAD) * loss if trials.judging.has_start and number == start else loss
             best[better], size[better], trial[better], widen[better] = (
-                loss[is_better], n_bytes, number, factor[is_better],
+                to_beat[is_better], n_bytes, number, factor[is_better],
             )  # fmt: skip
         n_tried += 1
     return Choice(trial, widen, n_tried)
@@ -144,11 +161,12 @@ class _Split:
     span: F64
 
     @classmethod
-    def of(cls, frame: Frame, edges: tuple[int, int, int, int], seed: int) -> _Split:
+    def of(cls, frame: Frame, edges: tuple[int, int, int, int], scheme: Scheme, number: int) -> _Split:
         a, b, c, d = edges
         spans = [_range(frame.values[rows[0] : rows[-1] + 1, a:b]) for rows in _batches(frame.shape[0])]
         span = np.concatenate(spans) if spans else np.empty(0)
-        return cls(frame, edges, _displacements(d - c, np.random.default_rng(seed)), span)
+        rng = np.random.default_rng(scheme.seed + number)
+        return cls(frame, edges, _displacements(d - c, rng) if scheme.is_moved else np.zeros(d - c), span)
 
     def part(self, rows: I64) -> _Part:
         """Some rows, numbered from 0."""
@@ -202,6 +220,8 @@ def _judge(model: Model, parts: list[_Part], scheme: Scheme) -> tuple[F64, F64, 
         prediction, _ = model.infer(state, frame)
         columns = score.apply(score.Policy(), 0, prediction, frame)
         own, wide = _loss(columns, part.is_moved, part.span[known], scheme)
+        if scheme.by_error:
+            own = block_error(columns, part.is_moved, part.span[known], max(1, round(_HOUR_MS / frame.step_ms)))
         missed = np.ones(n_rows, dtype=bool)
         missed[known] = False
         loss[known] += own / len(parts)
@@ -221,11 +241,23 @@ def _loss(columns: dict[str, F64], is_moved: F64, span: F64, scheme: Scheme) -> 
     if "yhat" in columns:
         is_known = calm & np.isfinite(columns["yhat"])
         away = np.abs(np.where(is_known, columns["y"], 0.0) - np.where(is_known, columns["yhat"], 0.0))
-        error = np.minimum(away / span[:, None], 10.0).sum(axis=1) / n_calm
+        error = np.minimum(away / span[:, None], _FARTHEST).sum(axis=1) / n_calm
     ordered = np.sort(np.where(calm, scores, -1.0), axis=1)
     n_above = np.floor(scheme.limit * n_calm).astype(np.int64)
     at_limit = ordered[np.arange(span.size), np.maximum(ordered.shape[1] - 1 - n_above, 0)]
     return (1.0 - found) + excess + _ERROR_WEIGHT * error, np.maximum(at_limit, 1.0)
+
+
+def block_error(columns: dict[str, F64], is_moved: F64, span: F64, n_block: int) -> F64:
+    """(S,) root of the mean square of block means of y - yhat, in ranges, displaced points left out."""
+    known = np.isfinite(columns["y"]) & np.isfinite(columns["yhat"]) & (is_moved == 0)
+    y, yhat = (np.where(known, columns[name], 0.0) for name in ("y", "yhat"))
+    away = np.clip((y - yhat) / span[:, None], -_FARTHEST, _FARTHEST)
+    first = np.arange(0, known.shape[1], n_block)
+    count = np.add.reduceat(known, first, axis=1, dtype=np.int64)
+    means = np.add.reduceat(away, first, axis=1) / np.maximum(count, 1)
+    error: F64 = np.sqrt((means**2).sum(axis=1) / np.maximum((count > 0).sum(axis=1), 1))
+    return error
 
 
 def average_precision(scores: F64, truth: NDArray[np.bool_]) -> F64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +21,42 @@ DAY_MS = 86_400_000
 Axis = Sequence[Mapping[str, Any]]
 
 
+class Judging(NamedTuple):
+    """How the trials of a class are compared.
+
+    Parameters
+    ----------
+    has_start : trial 1 is taken unless another one is clearly better, the class as it is left out. Else the best one of
+        all is taken.
+    n_splits, train_val_ratio : parts of the window, where the configuration does not say.
+    is_moved : stretches of what is judged are displaced.
+    by_error : the loss is how far yhat is from the series, else what is not found of the displaced stretches.
+    """
+
+    has_start: bool = False
+    n_splits: int = 3
+    train_val_ratio: float = 3.0
+    is_moved: bool = True
+    by_error: bool = False
+
+
+# A third of the window is learned and the rest judged: what was learned has to serve for long.
+_LONG = Judging(has_start=True, n_splits=1, train_val_ratio=0.5)
+# Displaced stretches say too little about memory: in hours the shortest finds them best, in months it learns incidents.
+_MEMORY = _LONG._replace(is_moved=False, by_error=True)
+_JUDGING = {
+    "zscore_online": _MEMORY,
+    "mad_online": _MEMORY,
+    "holtwinters": _LONG,
+    "temporal_envelope": Judging(has_start=True, by_error=True),
+}
+
+
+def judging(alias: str) -> Judging:
+    """How a class's trials are compared."""
+    return _JUDGING.get(alias, Judging())
+
+
 def _each(name: str, *values: Any) -> Axis:
     return [{}, *({name: value} for value in values)]
 
@@ -32,12 +68,12 @@ def _args(*choices: Mapping[str, Any]) -> Axis:
 def axes(alias: str, step_ms: int) -> list[Axis]:
     """The axes of a class's search space. Thresholds are not among them: they change no order of points."""
     day = max(2, DAY_MS // step_ms)
-    # Memories of a day, three and ten: shorter ones learn every incident.
-    decays = _each("decay", *(1 - 1 / (n * day) for n in (10, 3, 1)))
     strength = _each("history_strength", 4.0)
+    # What was learned stays, or gives way in three days.
+    memory: Axis = [{}, {"history_strength": 30.0}, {"decay": 1 - 1 / (3 * day)}]
     spaces: dict[str, list[Axis]] = {
-        "zscore_online": [strength, decays],
-        "mad_online": [strength, decays],
+        "zscore_online": [memory],
+        "mad_online": [memory],
         "quantile_online": [
             [
                 {},
@@ -61,9 +97,13 @@ def axes(alias: str, step_ms: int) -> list[Axis]:
             _args({"robust": True}),
             _args({"seasonal": 15}, {"seasonal": 51}),
         ],
+        # A forecast for weeks: from means of hours, and with a trend that ends.
         "holtwinters": [
-            [{}, {"seasonality": "1d"}, {"seasonality": "7d"}, {"args": {"seasonal": None}}],
-            _args({"trend": "add", "damped_trend": True}),
+            [
+                {},
+                {"frequency": "1h", "args": {"trend": "add", "damped_trend": True}},
+                {"frequency": "2h", "seasonality": "1d"},
+            ],
         ],
         "prophet": [
             _args({"changepoint_prior_scale": 0.005}, {"changepoint_prior_scale": 0.5}),
@@ -73,11 +113,7 @@ def axes(alias: str, step_ms: int) -> list[Axis]:
         "isolation_forest_univariate": [_each("seasonal_features", ["hod"], ["hod", "dow"])],
         "arima": [[{"order": order} for order in ([1, 0, 1], [1, 1, 1], [2, 0, 0], [0, 1, 1], [3, 0, 1])]],
         "temporal_envelope": [
-            _each("alpha", 0.0025, 0.01),
-            _each(
-                "seasonalities", [], ["hod_smooth"], ["hod_spiky", "dow_plateau"], ["hod_smooth", "weekpart_plateau"]
-            ),
-            _each("loss_reactivity", 2.0),
+            [{}, {"alpha": 0.0025}, *({"alpha": 0.0025, "loss_reactivity": clip} for clip in (1.0, 2.0))],
         ],
     }
     return spaces.get(alias, [[{}]])
@@ -89,6 +125,8 @@ def _odd(n: int) -> int:
 
 class Trials:
     """The hyperparameters to try, in the order in which they are: the class's defaults, then all others as seeded.
+
+    `start` is the one that others have to beat, if there is one: 0 where what is frozen leaves none.
 
     Parameters
     ----------
@@ -105,7 +143,9 @@ class Trials:
         space = axes(alias, step_ms)
         sizes = [len(axis) for axis in space]
         n_all = math.prod(sizes)
-        order = [0, *(1 + np.random.default_rng(seed).permutation(n_all - 1)).tolist()]
+        self.judging = judging(alias)
+        n_first = 1 + self.judging.has_start
+        order = [*range(n_first), *(n_first + np.random.default_rng(seed).permutation(n_all - n_first)).tolist()]
         found: dict[str, dict[str, Any]] = {}
         for number in order:
             if len(found) == n_trials:
@@ -116,9 +156,19 @@ class Trials:
             merged = merge(merged, frozen)
             found.setdefault(json.dumps(merged, sort_keys=True, default=str), merged)
         self.arguments = list(found.values())
+        self.start = self._start()
 
     def __len__(self) -> int:
         return len(self.arguments)
+
+    def _start(self) -> int:
+        if not self.judging.has_start or len(self) < 2:
+            return 0
+        try:
+            self.model(1)
+        except ModelError:
+            return 0
+        return 1
 
     def model(self, number: int) -> Model:
         """The model of one trial.

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from engine.frame import F64, Frame, State
 from engine.models.auto import AutoTuned
-from engine.models.auto_search import Scheme, average_precision, search
+from engine.models.auto_search import Scheme, average_precision, block_error, search
 from engine.models.auto_space import Trials, axes, merge
 from engine.models.base import align, fit
 from engine.models.registry import MODELS
@@ -76,6 +76,12 @@ def test_each_trial_of_each_space_is_a_model() -> None:
                 trials.model(number)
 
 
+def test_state_of_other_spaces_or_of_another_layout_of_the_class_is_another_layout() -> None:
+    forest = MODELS.settings_type("isolation_forest_univariate")
+    assert tuned("isolation_forest").layout - tuned("zscore_online").layout == forest.layout - 1
+    assert tuned("zscore_online").layout > 200
+
+
 @pytest.mark.parametrize("name", ["custom", "auto", "temporal_envelope_multivariate", "nothing", "noop"])
 def test_what_cannot_be_tuned_is_refused(name: str) -> None:
     (problem,) = tuned(name).check()
@@ -105,7 +111,7 @@ def test_the_first_trial_is_the_class_as_it_is() -> None:
     assert_allclose(got.yhat_upper - got.yhat, wide[:, None] * (expected.yhat_upper - expected.yhat))
 
 
-@pytest.mark.parametrize("name", ["zscore_online", "std", "holtwinters"])
+@pytest.mark.parametrize("name", ["zscore_online", "std", "quantile_online"])
 def test_each_row_is_predicted_by_its_own_trial(name: str) -> None:
     model, values, later = tuned(name), rows(960), frame(rows(100, 960), 960)
     state = fit(model, [frame(values)], Pool(1))
@@ -125,7 +131,75 @@ def test_a_walk_is_given_a_short_memory_and_a_level_a_long_one() -> None:
     state = fit(model, [frame(rows(1900))], Pool(1))
     chosen = [model.trials(HOUR).arguments[number] for number in state.columns["trial"].tolist()]
     assert chosen[1].get("decay", 1.0) < 1
-    assert chosen[2].get("decay", 1.0) > chosen[1]["decay"]
+    assert chosen[2] == {"history_strength": 30.0}
+
+
+@pytest.mark.parametrize(("n_hours", "start"), [(480, 1), (40, 0)])
+def test_where_a_class_has_a_start_others_must_be_clearly_better(
+    n_hours: int, start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = tuned("zscore_online").trials(HOUR)
+    assert trials.start == 1
+    for later, expected in ((1.0, start), (0.93, start), (0.9, 2)):
+        losses = {id(trials.model(k)): loss for k, loss in enumerate([1.0, 1.0, later])}
+
+        def judge(model: Any, parts: Any, scheme: Scheme, of: dict[int, float] = losses) -> Any:
+            return np.full(1, of[id(model)]), np.ones(1), 8.0
+
+        monkeypatch.setattr("engine.models.auto_search._judge", judge)
+        choice = search(trials, frame(rows(n_hours)).rows(0, 1), Scheme(0.01, 1, 0.5, False, True, 0), lambda: np.inf)
+        assert choice.trial.tolist() == [expected]
+
+
+def test_a_start_that_does_not_go_with_what_is_frozen_is_none() -> None:
+    assert tuned("holtwinters").trials(HOUR).start == 1
+    assert tuned("holtwinters", frozen_params={"args": {"trend": None}}).trials(HOUR).start == 0
+    assert tuned("zscore_online", n_trials=1).trials(HOUR).start == 0
+    assert tuned("std").trials(HOUR).start == 0
+
+
+def test_an_error_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(2)
+    y, yhat, moved = rng.normal(size=(3, 23)), rng.normal(size=(3, 23)), rng.random(23) < 0.2
+    y[:, 8:12], y[1, 3], span = np.nan, 1e9, np.array([1.0, 2.0, 4.0])
+    found = block_error({"y": y, "yhat": yhat}, moved.astype(float), span, 4)
+    for row in range(3):
+        squares = []
+        for first in range(0, 23, 4):
+            block = range(first, min(first + 4, 23))
+            away = [
+                max(-10.0, min(10.0, (y[row, k] - yhat[row, k]) / span[row]))
+                for k in block
+                if np.isfinite(y[row, k]) and not moved[k]
+            ]
+            if away:
+                squares.append((sum(away) / len(away)) ** 2)
+        assert found[row] == pytest.approx((sum(squares) / len(squares)) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        ("zscore_online", {}, (1, 0.5, False, True)),
+        ("zscore_online", {"n_splits": 3, "train_val_ratio": 3}, (3, 3.0, False, True)),
+        ("holtwinters", {}, (1, 0.5, True, False)),
+        ("temporal_envelope", {}, (3, 3.0, True, True)),
+        ("std", {}, (3, 3.0, True, False)),
+    ],
+)
+def test_each_class_is_judged_in_its_own_way(
+    name: str, params: Any, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schemes: list[Scheme] = []
+
+    def fake(trials: Trials, block: Frame, scheme: Scheme, left: Any) -> Any:
+        schemes.append(scheme)
+        return search(trials, block, scheme, lambda: -1.0)
+
+    monkeypatch.setattr("engine.models.auto.search", fake)
+    fit(tuned(name, **params), [frame(rows(200))], Pool(1))
+    (scheme,) = schemes
+    assert (scheme.n_splits, scheme.train_val_ratio, scheme.is_moved, scheme.by_error) == expected
 
 
 def test_a_band_is_widened_until_alerts_keep_to_the_limit() -> None:
@@ -144,7 +218,7 @@ def test_a_band_is_widened_until_alerts_keep_to_the_limit() -> None:
 
 
 def test_the_search_stops_when_its_time_is_up() -> None:
-    trials = tuned("zscore_online").trials(HOUR)
+    trials = tuned("quantile_online").trials(HOUR)
     whole = search(trials, frame(rows(480)), SCHEME, lambda: np.inf)
     assert whole.n_tried == len(trials)
     left = iter([np.inf] * 4 + [0.0] * 100)
@@ -155,10 +229,11 @@ def test_the_search_stops_when_its_time_is_up() -> None:
     assert_array_equal(none.trial, 0)
 
 
-def test_a_fit_that_has_no_time_is_that_of_the_class() -> None:
-    model = tuned("zscore_online", timeout=1e-9)
+@pytest.mark.parametrize(("name", "start"), [("zscore_online", 1), ("std", 0)])
+def test_a_fit_that_has_no_time_is_that_of_the_start(name: str, start: int) -> None:
+    model = tuned(name, timeout=1e-9)
     state = fit(model, [frame(rows(480))], Pool(1))
-    assert_array_equal(state.columns["trial"], 0)
+    assert_array_equal(state.columns["trial"], start)
 
 
 def test_blocks_share_the_time_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
