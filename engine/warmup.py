@@ -73,6 +73,7 @@ def _use_further_kernels(frame: Frame, pool: Pool) -> None:
     grouped = replace(frame, groups=np.zeros_like(frame.series))
     large: dict[str, Any] = {"max_samples": 300}  # more than numbers of one byte count
     for model, rows in (
+        (make_model("prophet", {"args": {"seasonality_mode": "multiplicative"}})[0], frame),
         (IsolationForest(seasonal_features=["hod"]), frame),
         (IsolationForest(seasonal_features=["hod"], args=large), frame),
         (IsolationForest(args=large), frame),

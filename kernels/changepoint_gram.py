@@ -11,6 +11,14 @@ from kernels._jit import B1, F64, I64, kernel
 
 
 @kernel
+def copy_matrix(source: F64, out: F64) -> None:
+    """`out[:] = source` without numba's check of shapes, whose message takes half a second to compile."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = source[i, j]
+
+
+@kernel
 def add_products(features: F64, start: int, stop: int, sign: float, out: F64) -> None:
     """Add to `out` (K, K) the regressors' products summed over the steps start:stop, times `sign`."""
     n_features = features.shape[1]
@@ -43,7 +51,7 @@ def feature_products(features: F64, where: I64, total: F64, out: F64) -> None:
         for step in where:
             add_products(features, step, step + 1, 1.0, out)
         return
-    out[:] = total
+    copy_matrix(total, out)
     missing = 0
     for q in range(where.size + 1):
         stop = where[q] if q < where.size else n_steps
@@ -112,13 +120,13 @@ def weighted_sums(
 
 
 @kernel
-def assemble_gram(sums: F64, products: F64, changepoints: F64, out: F64) -> None:
+def assemble_gram(sums: F64, products: F64, changepoints: F64, is_flat: bool, out: F64) -> None:
     """The Gram matrix from sums over segments.
 
     Parameters
     ----------
     sums : (C + 2, 3 + 2 K) as `segment_sums` fills it. products : (K, K).
-    changepoints : (C,) scaled times, rising.
+    changepoints : (C,) scaled times, rising. is_flat : without a slope.
     out : (P, P), P = 2 + K + C, replaced.
     """
     n_features = products.shape[0]
@@ -126,7 +134,8 @@ def assemble_gram(sums: F64, products: F64, changepoints: F64, out: F64) -> None
     tail = sums[changepoints.size + 1]
     tail[:] = 0.0
     for s in range(changepoints.size, -1, -1):
-        tail += sums[s]
+        for j in range(tail.size):
+            tail[j] += sums[s, j]
         if s == 0:
             break
         c = changepoints[s - 1]
@@ -146,6 +155,9 @@ def assemble_gram(sums: F64, products: F64, changepoints: F64, out: F64) -> None
     for i in range(out.shape[0]):
         for j in range(i):
             out[j, i] = out[i, j]
+    if is_flat:
+        out[0, :] = 0.0
+        out[:, 0] = 0.0
 
 
 @kernel
@@ -175,3 +187,13 @@ def gradient(
         if s > 0:
             out[2 + n_features + s - 1] = times - changepoints[s - 1] * ones
     out[0], out[1] = times, ones
+
+
+@kernel
+def disable(enabled: B1, gram: F64, grad: F64) -> None:
+    """Take the regressors that a row has not out of its normal equations."""
+    for k in range(enabled.size):
+        if not enabled[k]:
+            gram[2 + k, :] = 0.0
+            gram[:, 2 + k] = 0.0
+            grad[2 + k] = 0.0

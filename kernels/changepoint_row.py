@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels._jit import B1, F64, I64, kernel
-from kernels.changepoint_step import SIGMA_MIN, TIME, VALUE
+from kernels.changepoint_step import N_POINT_ROWS, N_VECTORS, PRECISION, SIGMA_MIN, THETA, TIME, VALUE
+
+# Standard deviation of the priors of slope and offset.
+_TREND_SCALE = 5.0
 
 # Kinds of growth.
 LINEAR, LOGISTIC, FLAT = 0.0, 1.0, 2.0
@@ -17,6 +21,57 @@ GROWTH, N_CHANGEPOINTS, CHANGEPOINT_RANGE, CHANGEPOINT_SCALE, IS_MINMAX, CAP, FL
 PRIOR_SCALE, IS_FACTOR, MIN_SPAN, MAX_SPACING = range(4)
 # Columns of `scalars`.
 START, SPAN, SHIFT, SCALE, SLOPE, OFFSET, SIGMA, N_CHANGES, N_POINTS = range(9)
+
+
+class Room(NamedTuple):
+    """Work space of a fit of one row after the other; N is the number of a row's own points, P = 2 + K + C.
+
+    columns (K, T) : the regressors. is_factor, enabled (K,) : those that multiply the trend, and that the row has.
+    steps (T,) : the row's own, the first N are filled. starts (C + 2,) : positions in `steps`, as `find_starts` says.
+    points (N_POINT_ROWS, T), vectors (N_VECTORS, P) : rows as `changepoint_step` names them.
+    gram, shared (P, P) : normal equations, and those of all rows with the same points. table (P, P + 1), active (P,).
+    products, total (K, K) : sums of products of the regressors. sums (C + 2, 3 + 2 K) : of segments.
+    """
+
+    columns: F64
+    is_factor: B1
+    enabled: B1
+    steps: I64
+    starts: I64
+    points: F64
+    vectors: F64
+    gram: F64
+    shared: F64
+    table: F64
+    active: B1
+    products: F64
+    total: F64
+    sums: F64
+
+
+def make_room(features: F64, rules: F64, n_changes: int) -> Room:
+    """Work space for regressors (T, K) under `rules`, and so many changepoints."""
+    n_steps, n_features = features.shape
+    size = 2 + n_features + n_changes
+    vectors = np.zeros((N_VECTORS, size))
+    vectors[PRECISION, :2] = _TREND_SCALE**-2
+    vectors[PRECISION, 2 : 2 + n_features] = rules[PRIOR_SCALE] ** -2
+    return Room(
+        columns=np.ascontiguousarray(features.T),
+        is_factor=rules[IS_FACTOR] != 0.0,
+        enabled=np.zeros(n_features, dtype=np.bool_),
+        steps=np.empty(n_steps, dtype=np.int64),
+        starts=np.empty(n_changes + 2, dtype=np.int64),
+        points=np.zeros((N_POINT_ROWS, n_steps)),
+        vectors=vectors,
+        gram=np.empty((size, size)),
+        shared=np.empty((size, size)),
+        table=np.empty((size, size + 1)),
+        active=np.empty(size, dtype=np.bool_),
+        products=np.empty((n_features, n_features)),
+        total=np.zeros((n_features, n_features)),
+        sums=np.empty((n_changes + 2, 3 + 2 * n_features)),
+    )
 
 
 @kernel
@@ -106,7 +161,10 @@ def start_search(is_logistic: bool, cap: float, z: F64, n: int, theta: F64) -> N
     """Where the search starts: the mean, for logistic growth the curve through the first and last point."""
     theta[:] = 0.0
     if not is_logistic:
-        theta[1] = z[:n].mean()
+        total = 0.0
+        for q in range(n):
+            total += z[q]
+        theta[1] = total / n
         return
     first = cap / max(0.01 * cap, min(0.99 * cap, z[0]))
     last = cap / max(0.01 * cap, min(0.99 * cap, z[n - 1]))
@@ -115,3 +173,49 @@ def start_search(is_logistic: bool, cap: float, z: F64, n: int, theta: F64) -> N
     log_first, log_last = math.log(first - 1.0), math.log(last - 1.0)
     theta[0] = log_first - log_last
     theta[1] = log_first / (log_first - log_last)
+
+
+@kernel
+def begin_row(
+    row: F64, time: F64, rules: F64, options: F64, given: F64, room: Room, scalars: F64, changepoints: F64
+) -> int:
+    """All that the search for a row's parameters starts from. Returns how many points it has, 0 if none is needed."""
+    points = room.points
+    n = read_row(row, time, options, room.steps, points, scalars)
+    if n < 2:
+        return 0
+    start, span = scalars[START], scalars[SPAN]
+    scalars[N_CHANGES] = place_changepoints(points[TIME], n, options, given, start, span, changepoints)
+    if scalars[SIGMA] > 0.0:
+        return 0
+    is_logistic, cap = options[GROWTH] == LOGISTIC, scaled_cap(options, scalars)
+    if is_logistic and not cap > 0.0:
+        scalars[N_POINTS] = 0.0
+        return 0
+    find_starts(points[TIME], n, changepoints, room.starts)
+    enable(rules, points[TIME], n, span, room.enabled)
+    start_search(is_logistic, cap, points[VALUE], n, room.vectors[THETA])
+    return n
+
+
+@kernel
+def scaled_cap(options: F64, scalars: F64) -> float:
+    """The cap of logistic growth in the scale of a row."""
+    cap: float = (options[CAP] - scalars[SHIFT]) / scalars[SCALE]
+    return cap
+
+
+@kernel
+def keep_row(theta: F64, variance: float, scalars: F64, coefficients: F64, changes: F64) -> None:
+    """Give a row the parameters that were found; one whose are not finite keeps N_POINTS = 0."""
+    total = variance
+    for j in range(theta.size):
+        total += theta[j]
+    if not math.isfinite(total):
+        scalars[N_POINTS] = 0.0
+        return
+    scalars[SLOPE], scalars[OFFSET], scalars[SIGMA] = theta[0], theta[1], math.sqrt(variance)
+    for k in range(coefficients.size):
+        coefficients[k] = theta[2 + k]
+    for j in range(changes.size):
+        changes[j] = theta[2 + coefficients.size + j]
