@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels._jit import F64, I64, kernel
+from kernels._jit import F64, I64, inline, kernel
 from kernels.changepoint_curved import fit_curved
 from kernels.changepoint_gram import (
     add_products,
@@ -103,7 +103,7 @@ def fit_linear(
         keep_row(room.vectors[THETA], variance, scalars[i], coefficients[i], changes[i])
 
 
-@kernel
+@inline
 def _search(where: I64, features: F64, changepoints: F64, tau: float, room: Room) -> float:
     """Optimum of a model that is linear in its parameters, from THETA into THETA; returns the noise's variance."""
     starts, is_factor, points, vectors, gram = room.starts, room.is_factor, room.points, room.vectors, room.gram

@@ -7,10 +7,10 @@ segments between changepoints: no column is ever built.
 
 from __future__ import annotations
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F64, I64, inline, kernel
 
 
-@kernel
+@inline
 def copy_matrix(source: F64, out: F64) -> None:
     """`out[:] = source` without numba's check of shapes, whose message takes half a second to compile."""
     for i in range(out.shape[0]):
@@ -189,7 +189,7 @@ def gradient(
     out[0], out[1] = times, ones
 
 
-@kernel
+@inline
 def disable(enabled: B1, gram: F64, grad: F64) -> None:
     """Take the regressors that a row has not out of its normal equations."""
     for k in range(enabled.size):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F64, I64, inline, kernel
 from kernels.changepoint_step import N_POINT_ROWS, N_VECTORS, PRECISION, SIGMA_MIN, THETA, TIME, VALUE
 
 # Standard deviation of the priors of slope and offset.
@@ -74,7 +74,7 @@ def make_room(features: F64, rules: F64, n_changes: int) -> Room:
     )
 
 
-@kernel
+@inline
 def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars: F64) -> int:
     """A row's own points, scaled: their steps, times from 0 to 1 and values. Returns how many there are."""
     n = 0
@@ -105,7 +105,7 @@ def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars
     return n
 
 
-@kernel
+@inline
 def place_changepoints(time: F64, n: int, options: F64, given: F64, start: float, span: float, out: F64) -> int:
     """Changepoints of a row in its scaled time; unused ones lie past the end. Returns how many there are.
 
@@ -133,7 +133,7 @@ def place_changepoints(time: F64, n: int, options: F64, given: F64, start: float
     return count
 
 
-@kernel
+@inline
 def find_starts(time: F64, n: int, changepoints: F64, out: I64) -> None:
     """Position of the first point at or after each changepoint, between 0 and n."""
     out[0] = 0
@@ -145,7 +145,7 @@ def find_starts(time: F64, n: int, changepoints: F64, out: I64) -> None:
         out[j + 1] = q
 
 
-@kernel
+@inline
 def enable(rules: F64, time: F64, n: int, span: float, out: B1) -> None:
     """Which regressors a row has: by its span and its closest spacing."""
     spacing = math.inf
@@ -156,7 +156,7 @@ def enable(rules: F64, time: F64, n: int, span: float, out: B1) -> None:
         out[k] = span >= rules[MIN_SPAN, k] - 5e-9 and spacing < rules[MAX_SPACING, k] - 5e-9
 
 
-@kernel
+@inline
 def start_search(is_logistic: bool, cap: float, z: F64, n: int, theta: F64) -> None:
     """Where the search starts: the mean, for logistic growth the curve through the first and last point."""
     theta[:] = 0.0
@@ -198,14 +198,14 @@ def begin_row(
     return n
 
 
-@kernel
+@inline
 def scaled_cap(options: F64, scalars: F64) -> float:
     """The cap of logistic growth in the scale of a row."""
     cap: float = (options[CAP] - scalars[SHIFT]) / scalars[SCALE]
     return cap
 
 
-@kernel
+@inline
 def keep_row(theta: F64, variance: float, scalars: F64, coefficients: F64, changes: F64) -> None:
     """Give a row the parameters that were found; one whose are not finite keeps N_POINTS = 0."""
     total = variance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F64, I64, inline, kernel
 from kernels.l1 import solve_l1
 
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
@@ -15,7 +15,7 @@ TIME, VALUE, RESIDUAL, DERIVATIVE, LEVEL, ADDED, FACTOR, N_POINT_ROWS = range(8)
 THETA, TARGET, TRIAL, GRADIENT, PRECISION, LINEAR, RIDGE, SIGN, AIM, STEP, N_VECTORS = range(11)
 
 
-@kernel
+@inline
 def noise_variance(sse: float, n: int) -> float:
     """The most probable variance under the half-normal prior of scale 0.5: the root of 4 v^2 + n v = sse."""
     return max(2.0 * sse / (n + math.sqrt(n * n + 16.0 * sse)), SIGMA_MIN * SIGMA_MIN)
@@ -32,7 +32,7 @@ def penalty(theta: F64, precision: F64, tau: float, n_free: int) -> float:
     return total
 
 
-@kernel
+@inline
 def add_regressors(theta: F64, columns: F64, is_factor: B1, added: F64, factor: F64) -> None:
     """Sums over the regressors: what is added to the trend, and 1 plus what multiplies it.
 
@@ -88,7 +88,7 @@ def evaluate(
     return sse
 
 
-@kernel
+@inline
 def solve_step(
     gram: F64, sse: float, n: int, tau: float, n_free: int, variance: float, n_rounds: int, vectors: F64, table: F64,
     active: B1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels._jit import B1, F64, kernel
+from kernels._jit import B1, F64, inline, kernel
 
 # A pivot this small beside its column's own norm is rounding: the column repeats those that are in.
 _DEPENDENT = 1e-13
@@ -35,7 +35,7 @@ def exchange(table: F64, pivot: int) -> None:
             table[i, pivot] = -factor * inverse
 
 
-@kernel
+@inline
 def _load(gram: F64, linear: F64, ridge: F64, n_free: int, x: F64, table: F64, active: B1, sign: F64) -> None:
     """Fill the table and exchange the free variables and those that the start has away from 0."""
     size = x.size
@@ -58,7 +58,7 @@ def _load(gram: F64, linear: F64, ridge: F64, n_free: int, x: F64, table: F64, a
             x[i] = 0.0
 
 
-@kernel
+@inline
 def _toward(penalty: float, n_free: int, x: F64, table: F64, active: B1, sign: F64, target: F64) -> int:
     """Move to the optimum of the active variables, or as far as their signs allow; -1 or the variable that stopped it.
 
