@@ -5,13 +5,15 @@ Run: python benchmarks/tick.py --datasource-url http://127.0.0.1:8428 --series 2
 Seeds the series when they are missing (14 days at 5 minutes), runs each size in a process of its own, and prints
 one row each: wall time from the first request to the last acknowledged write, CPU seconds of this process and of the
 database, peak resident memory. `fit_ratio` and `tick_ratio` are times as long as the same requests alone take, by the
-same client, their answers thrown away; `cpu_share` is our CPU time in units of the database's for the same ticks.
+same client, their answers thrown away; `cpu_share` is our CPU time in units of the database's for the same ticks;
+`tick_faults` pages of memory (4 KiB) that a tick got from the system because there was none of earlier ticks to reuse.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -78,6 +80,11 @@ def peak_rss_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
+def page_faults() -> int:
+    """Pages of memory that the system has given to this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def measure(url: str, n_series: int, models: Sequence[str], end_s: int, ticks: int) -> dict[str, float]:
     """One fit, then `ticks` inferences, each a further step."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -101,22 +108,24 @@ def measure(url: str, n_series: int, models: Sequence[str], end_s: int, ticks: i
     row |= {"fit_s": time.perf_counter() - started, "fit_cpu_s": time.process_time() - cpu}
     row["rss_fit_mib"] = peak_rss_mib()
     row["fit_ratio"] = row["fit_s"] / bare_read_s(config, texts[1], window, n_series)
-    walls, cpus = [], []
+    walls, cpus, faults = [], [], []
     for k in range(ticks + 1):
         if k == 1:
             before = database_cpu_s(url)
-        started, cpu = time.perf_counter(), time.process_time()
+        started, cpu, n_faults = time.perf_counter(), time.process_time(), page_faults()
         task.unit.infer(at_ms + k * STEP_S * 1000)
         if not writer.drain(300):
             raise SystemExit("the outputs were not taken within 300 s")
         walls.append(time.perf_counter() - started)
         cpus.append(time.process_time() - cpu)
+        faults.append(page_faults() - n_faults)
     database_cpu = database_cpu_s(url) - before
     later = range(ticks + 1, 2 * ticks + 2)  # times that the database was not asked for yet
     bare = [bare_pair_s(config, texts[0], at_ms + k * STEP_S * 1000, n_series, models) for k in later]
     # The first tick also makes the label prefixes and compiles what is not cached.
     row |= {"first_tick_s": walls[0], "tick_s": statistics.median(walls[1:])}
     row |= {"tick_cpu_s": statistics.median(cpus[1:]), "database_cpu_s": database_cpu / ticks}
+    row["tick_faults"] = statistics.median(faults[1:])
     row["cpu_share"] = sum(cpus[1:]) / database_cpu
     row["tick_ratio"] = statistics.median(walls[1:]) / statistics.median(bare[1:])
     row["rss_peak_mib"] = peak_rss_mib()

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels._jit import B1, F64, kernel
 from kernels.changepoint_descent import LAPLACE, N_VECTORS, PRECISION, X, descend
-from kernels.changepoint_gram import add_products, assemble_gram, feature_products, segment_sums
+from kernels.changepoint_gram import add_products, assemble_gram, copy_matrix, feature_products, segment_sums
 from kernels.changepoint_posterior import N_POINT_ROWS, SIGMA_MIN, TIME, VALUE
 from kernels.changepoint_row import (
     CAP,
@@ -85,7 +85,9 @@ def fit_changepoints(
     n_rows, padded = (n_all + 11) // 12 * 12, (n_features + 7) // 8 * 8
     width = (max(n_all + 1, n_rows) + 7) // 8 * 8
     columns, across = np.zeros((padded, n_steps)), np.zeros((n_steps, padded))
-    columns[:n_features], across[:, :n_features] = features.T, features
+    for k in range(n_features):
+        for t in range(n_steps):
+            columns[k, t] = across[t, k] = features[t, k]
     is_factor, enabled = rules[IS_FACTOR] != 0.0, np.zeros(n_features, np.bool_)
     steps, starts = np.empty(n_steps, np.int64), np.empty(n_changes + 2, np.int64)
     points, vectors, weights = np.zeros((N_POINT_ROWS, n_steps)), np.zeros((N_VECTORS, width)), np.zeros(padded)
@@ -118,7 +120,7 @@ def fit_changepoints(
         if not is_curved:
             is_whole = where[n - 1] - where[0] + 1 == n
             if is_whole and where[0] == shared_first and where[n - 1] == shared_last:
-                gram[:] = shared
+                copy_matrix(shared, gram)
             else:
                 feature_products(features, where, total, products)
                 segment_sums(where, points[TIME], starts, cps, features, sums)
@@ -127,14 +129,18 @@ def fit_changepoints(
                     gram[0, :] = 0.0
                     gram[:, 0] = 0.0
                 if is_whole:
-                    shared[:] = gram
+                    copy_matrix(gram, shared)
                     shared_first, shared_last = where[0], where[n - 1]
             _disable(enabled, gram)
         value = descend(growth, cap, where, starts, cps, across, columns, is_factor, enabled, points, vectors, weights,
                         gram)  # fmt: skip
-        if not math.isfinite(value + x.sum()):
+        for j in range(width):
+            value += x[j]
+        if not math.isfinite(value):
             scalars[i, N_POINTS] = 0.0
             continue
         scalars[i, SLOPE], scalars[i, OFFSET], scalars[i, SIGMA] = x[0], x[1], max(math.exp(x[n_all]), SIGMA_MIN)
-        coefficients[i] = x[2:n_free]
-        changes[i] = x[n_free:n_all]
+        for k in range(n_features):
+            coefficients[i, k] = x[2 + k]
+        for j in range(n_changes):
+            changes[i, j] = x[n_free + j]

@@ -7,7 +7,15 @@ segments between changepoints: no column is ever built.
 
 from __future__ import annotations
 
-from kernels._jit import F64, I64, kernel
+from kernels._jit import F64, I64, inline, kernel
+
+
+@inline
+def copy_matrix(source: F64, out: F64) -> None:
+    """`out[:] = source` without numba's check of shapes, whose message takes half a second to compile."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = source[i, j]
 
 
 @kernel
@@ -43,7 +51,7 @@ def feature_products(features: F64, where: I64, total: F64, out: F64) -> None:
         for step in where:
             add_products(features, step, step + 1, 1.0, out)
         return
-    out[:] = total
+    copy_matrix(total, out)
     missing = 0
     for q in range(where.size + 1):
         stop = where[q] if q < where.size else n_steps

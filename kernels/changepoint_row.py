@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F64, I64, inline
 from kernels.changepoint_posterior import SIGMA_MIN, TIME, VALUE
 
 # Kinds of growth.
@@ -19,7 +19,7 @@ PRIOR_SCALE, IS_FACTOR, MIN_SPAN, MAX_SPACING = range(4)
 START, SPAN, SHIFT, SCALE, SLOPE, OFFSET, SIGMA, N_CHANGES, N_POINTS = range(9)
 
 
-@kernel
+@inline
 def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars: F64) -> int:
     """A row's own points, scaled: their steps, times from 0 to 1 and values. Returns how many there are."""
     n = 0
@@ -50,7 +50,7 @@ def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars
     return n
 
 
-@kernel
+@inline
 def place_changepoints(time: F64, n: int, options: F64, given: F64, start: float, span: float, out: F64) -> int:
     """Changepoints of a row in its scaled time; unused ones lie past the end. Returns how many there are.
 
@@ -78,7 +78,7 @@ def place_changepoints(time: F64, n: int, options: F64, given: F64, start: float
     return count
 
 
-@kernel
+@inline
 def find_starts(time: F64, n: int, changepoints: F64, out: I64) -> None:
     """Position of the first point at or after each changepoint, between 0 and n."""
     out[0] = 0
@@ -90,7 +90,7 @@ def find_starts(time: F64, n: int, changepoints: F64, out: I64) -> None:
         out[j + 1] = q
 
 
-@kernel
+@inline
 def enable(rules: F64, time: F64, n: int, span: float, out: B1) -> None:
     """Which regressors a row has: by its span and its closest spacing."""
     spacing = math.inf
@@ -101,12 +101,13 @@ def enable(rules: F64, time: F64, n: int, span: float, out: B1) -> None:
         out[k] = span >= rules[MIN_SPAN, k] - 5e-9 and spacing < rules[MAX_SPACING, k] - 5e-9
 
 
-@kernel
+@inline
 def start_search(growth: float, cap: float, z: F64, n: int, x: F64) -> None:
     """Where the search starts, as in Prophet: the trend through the first and the last point, flat at the mean."""
     x[:] = 0.0
     if growth == FLAT:
-        x[1] = z[:n].mean()
+        for q in range(n):
+            x[1] += z[q] / n
     elif growth == LINEAR:
         x[0], x[1] = z[n - 1] - z[0], z[0]
     else:

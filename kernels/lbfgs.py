@@ -43,7 +43,8 @@ def lbfgs_start(value: float, x: F64, grad: F64) -> Memory:
     value, grad : of the function at `x`, (W,).
     """
     vectors, table, numbers = np.zeros((_N_VECTORS, x.size)), np.zeros((_N_ROWS, _PAIRS)), np.zeros(_N_NUMBERS)
-    vectors[LINE_START], vectors[_GRADIENT] = x, grad
+    for j in range(x.size):
+        vectors[LINE_START, j], vectors[_GRADIENT, j] = x[j], grad[j]
     numbers[VALUE] = value
     _along_gradient(x, vectors, numbers)
     return vectors, table, numbers

@@ -39,6 +39,25 @@ def test_a_torn_file_is_replaced(tmp_path: Path, suffix: str) -> None:
     assert add(tmp_path) == "5.0 1"
 
 
+@compiled
+def test_constants_in_calls_make_no_further_versions() -> None:
+    @_jit.kernel
+    def add(x: float, n: int, is_twice: bool) -> float:
+        return x + n * (1 + is_twice)
+
+    @_jit.kernel
+    def both(x: float) -> float:
+        n = 0
+        for _ in range(3):
+            n = n + 1
+            x = add(x, n, True)
+        return add(x, 5, False) + add(x, 6, x > 0.0)
+
+    x = 1.0 + 2.0 * (1 + 2 + 3)
+    assert both(1.0) == (x + 5.0) + (x + 12.0)
+    assert len(add.overloads) == 1  # type: ignore[attr-defined]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 def test_a_folder_that_somebody_else_holds_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENGINE_KERNEL_CACHE", raising=False)
