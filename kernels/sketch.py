@@ -32,17 +32,9 @@ def block_size(n_kept: int) -> int:
 
 
 def sketch_add(
-    y: F64,
-    decay: float,
-    n_block: int,
-    mean: F64,
-    weight: F64,
-    mixed: B1,
-    size: I64,
-    total: F64,
-    unit: F64,
-    seen: I64,
-) -> None:
+    y: F64, decay: float, n_block: int,
+    mean: F64, weight: F64, mixed: B1, size: I64, total: F64, unit: F64, seen: I64,
+) -> None:  # fmt: skip
     """Advance sketches over new samples, in time order.
 
     Parameters
@@ -86,18 +78,9 @@ def sketch_add(
 
 @kernel
 def sketch_insert(
-    x: float,
-    decay: float,
-    n_block: int,
-    mean: F64,
-    weight: F64,
-    mixed: B1,
-    size: int,
-    total: float,
-    unit: float,
-    seen: int,
-    work: F64,
-) -> tuple[int, float, float]:
+    x: float, decay: float, n_block: int,
+    mean: F64, weight: F64, mixed: B1, size: int, total: float, unit: float, seen: int, work: F64,
+) -> tuple[int, float, float]:  # fmt: skip
     """Size, total and unit of one row's sketch after the finite sample `x`, the `seen`-th; its arrays change in place.
 
     `work` has the shape (WORK, K + 2); what is in it does not matter.
@@ -114,17 +97,9 @@ def sketch_insert(
 
 @kernel
 def _insert_rows(
-    y: F64,
-    decay: float,
-    n_block: int,
-    mean: F64,
-    weight: F64,
-    mixed: B1,
-    size: I64,
-    total: F64,
-    unit: F64,
-    seen: I64,
-) -> None:
+    y: F64, decay: float, n_block: int,
+    mean: F64, weight: F64, mixed: B1, size: I64, total: F64, unit: F64, seen: I64,
+) -> None:  # fmt: skip
     """`sketch_add` a sample at a time."""
     work = np.empty((WORK, mean.shape[1] + 2))
     for i in range(y.shape[0]):
