@@ -120,14 +120,15 @@ def _pack(y: F64, seen: I64, blocks: I64, count: I64) -> None:
     for i in range(y.shape[0]):
         row, at = blocks[i].reshape(-1), seen[i] % blocks.shape[2]
         row[:at] = _MOST
-        end = at
+        # An index that cannot be negative is not checked for it.
+        end = np.uint64(at)
         for t in range(y.shape[1]):
             # Minus zero becomes zero.
             x = np.float64(y[i, t] + 0.0)
             row[end] = _key(x.view(np.int64))
-            end += np.int64(abs(x) <= LARGEST)
-        row[end:] = _MOST
-        count[i] = end - at
+            end += np.uint64(abs(x) <= LARGEST)
+        row[np.int64(end) :] = _MOST
+        count[i] = np.int64(end) - at
 
 
 @lean_inline
@@ -164,8 +165,10 @@ def _merge_blocks(
             b += 1
             n_all = n + n_new
             _merge(old, old_weight, n, block, n_new, unit[i], keys, work[1])
-            for k in range(n_all):
+            k = 0
+            while k < n_all and keys[k] < 0:
                 keys[k] = _key(keys[k])
+                k += 1
             n_all = _shared(work[0, :n_all], work[1, :n_all])
             if seen[i] % n_block == 0 and n_all > n_kept:
                 n = _grouped(n_all, total[i], n_kept, m, w, mix, work)
@@ -191,12 +194,12 @@ def _merge(
     for k in range((n + 1) >> 1):
         is_old = np.uint64(old[a] <= block[b])
         merged[k] = min(old[a], block[b])
-        weight[k] = unit + (old_weight[a] - unit) * is_old
+        weight[k] = unit + (old_weight[a] - unit) * np.int64(is_old)
         a += is_old
         b += one - is_old
         is_old = np.uint64(old[c] > block[d])
         merged[n - 1 - k] = max(old[c], block[d])
-        weight[n - 1 - k] = unit + (old_weight[c] - unit) * is_old
+        weight[n - 1 - k] = unit + (old_weight[c] - unit) * np.int64(is_old)
         c -= is_old
         d -= one - is_old
 
@@ -243,7 +246,7 @@ def _group(
     """
     n, share = value.size, 1.0 / total
     upto, moment, place = work[2], work[3], work[4, :n]
-    starts, bounds, one = work[5, :n].view(np.int64), work[4].view(np.uint64), np.uint64(1)
+    starts, bounds, one = work[5, :n].view(np.uint64), work[4].view(np.uint64), np.uint64(1)
     # Shares, because values times weights could overflow.
     center = value[n >> 1]
     for k in range(n):
@@ -271,12 +274,13 @@ def _group(
     for k in range(inner.size):
         gap = v2[k] - v1[k]
         is_gap = at_gaps & (gap > _GAP * (v1[k] - v0[k])) & (gap > _GAP * (v3[k] - v2[k]))
-        inner[k] = np.int64(is_gap | (p1[k] != p2[k]))
+        inner[k] = np.uint64(is_gap | (p1[k] != p2[k]))
     starts[0] = starts[1] = starts[n - 1] = 1
-    size, bounds[0] = 0, 0
+    end, bounds[0] = np.uint64(0), 0
     for k in range(n):
-        size += starts[k]
-        bounds[size] = k + 1
+        end += starts[k]
+        bounds[end] = k + 1
+    size = int(np.int64(end))
     for k in range(size):
         first, stop = bounds[k], bounds[k + 1]
         last = stop - one
