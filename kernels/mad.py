@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from kernels._jit import B1, F64, I64, kernel
-from kernels.tdigest import LARGEST, digest_insert, first_from
+from kernels.sketch import WORK, sketch_insert
+from kernels.tdigest import LARGEST, first_from
+
+# Centroids that searches pass at once.
+_STRIDE = 16
 
 
 @kernel
@@ -13,6 +19,7 @@ def mad_predict_update(
     y: F64,
     decay: float,
     threshold: float,
+    n_block: int,
     mean: F64,
     weight: F64,
     mixed: B1,
@@ -24,19 +31,20 @@ def mad_predict_update(
     lower: F64,
     upper: F64,
 ) -> None:
-    """Write each step's band from the sketch before it, and learn the step as `digest_add` does.
+    """Write each step's band from the sketch before it, and learn the step as `sketch_add` does.
 
     Parameters
     ----------
     threshold : half-width of the band in median absolute deviations.
-    mean ... seen : the sketches of `digest_add`, updated in place.
+    n_block ... seen : the sketches of `sketch_add`, updated in place.
     yhat, lower, upper : (S, T), unit of the query; the median and its bounds. NaN while a row has learned nothing.
 
     Notes
     -----
-    O(K) a step, allocates nothing. The state afterwards is bit for bit that of `digest_add`.
+    O(K) a step. The state afterwards is bit for bit that of `sketch_add`.
     """
     n_series, n_steps = y.shape
+    work = np.empty((WORK, mean.shape[1] + 2))
     for i in range(n_series):
         m, w, mix, n, all_weight, one, taken = mean[i], weight[i], mixed[i], size[i], total[i], unit[i], seen[i]
         center, margin = math.nan, math.nan
@@ -50,7 +58,7 @@ def mad_predict_update(
             x = y[i, t]
             if abs(x) <= LARGEST:
                 taken += 1
-                n, all_weight, one = digest_insert(x, decay, m, w, mix, n, all_weight, one)
+                n, all_weight, one = sketch_insert(x, decay, n_block, m, w, mix, n, all_weight, one, taken, work)
                 is_stale = True
         size[i], total[i], unit[i], seen[i] = n, all_weight, one, taken
 
@@ -63,8 +71,18 @@ def sketch_median(mean: F64, weight: F64, mixed: B1, size: int, total: float) ->
     between its mean and either neighbour's. Where all are exact this is the weighted median, the middle of two values
     if either side weighs the same: for equal weights numpy's, bit for bit.
     """
-    half, below = 0.5 * total, 0.0
-    for k in range(size):
+    half, below, first = 0.5 * total, 0.0, 0
+    while first + _STRIDE <= size:
+        some = 0.0
+        for k in range(first, first + _STRIDE):
+            some += weight[k]
+        if below + some >= half:
+            break
+        below += some
+        first += _STRIDE
+    if first > 0:
+        below -= _half(weight, mixed, first - 1)
+    for k in range(first, size):
         if k > 0:
             between = _between(weight, mixed, k - 1)
             if below + between > half:
@@ -84,19 +102,42 @@ def sketch_mad(mean: F64, weight: F64, mixed: B1, size: int, total: float, cente
     """Median of the distances from `center`, of the same polyline; raw, and numpy's where all centroids are exact.
 
     Two pointers walk away from the centre, always to the nearer of the next centroids on either side. Each side has
-    the distances between which its pointer now walks, and the weight that lies evenly between them.
+    the distances between which its pointer now walks, and the weight that lies evenly between them. They leap, over
+    all that is as near as the nearer of two centroids some way ahead, while that leaves less than half behind them.
     """
     half = 0.5 * total
     above = first_from(mean, size, center)
     below = above - 1
-    right_from, left_from = 0.0, 0.0
+    passed, reached = 0.0, 0.0
+    right_from, left_from, right_mass, left_mass = 0.0, 0.0, 0.0, 0.0
+    if 0 < above < size:
+        mass, share = _between(weight, mixed, below), (mean[above] - center) / (mean[above] - mean[below])
+        right_mass, left_mass = mass * share, mass * (1.0 - share)
+    while below >= _STRIDE and above + _STRIDE < size:
+        to = min(mean[above + _STRIDE - 1] - center, center - mean[below - _STRIDE + 1])
+        n_right, n_left, right, left = 0, 0, 0.0, 0.0
+        for k in range(_STRIDE):
+            is_near = mean[above + k] - center <= to
+            n_right, right = n_right + is_near, right + weight[above + k] * is_near
+            is_near = center - mean[below - k] <= to
+            n_left, left = n_left + is_near, left + weight[below - k] * is_near
+        ahead = _half(weight, mixed, above + n_right) + _half(weight, mixed, below - n_left)
+        if passed + right_mass + left_mass + right + left + ahead >= half:
+            break
+        reached = to
+        if n_right > 0:
+            passed += right_mass + right - _half(weight, mixed, above)
+            above += n_right
+            passed -= _half(weight, mixed, above - 1)
+            right_from, right_mass = mean[above - 1] - center, _between(weight, mixed, above - 1)
+        if n_left > 0:
+            passed += left_mass + left - _half(weight, mixed, below)
+            below -= n_left
+            passed -= _half(weight, mixed, below + 1)
+            left_from, left_mass = center - mean[below + 1], _between(weight, mixed, below)
     right_to = mean[above] - center if above < size else math.inf
     left_to = center - mean[below] if below >= 0 else math.inf
-    right_mass, left_mass = 0.0, 0.0
-    if 0 < above < size:
-        mass, share = _between(weight, mixed, below), right_to / (mean[above] - mean[below])
-        right_mass, left_mass = mass * share, mass * (1.0 - share)
-    passed, reached, so_far = 0.0, 0.0, 0.0
+    so_far = passed + _part(right_mass, right_from, right_to, reached) + _part(left_mass, left_from, left_to, reached)
     while above < size or below >= 0:
         to = min(right_to, left_to)
         up_to = passed + _part(right_mass, right_from, right_to, to) + _part(left_mass, left_from, left_to, to)
@@ -130,9 +171,15 @@ def _step(weight: F64, mixed: B1, size: int, k: int) -> float:
 
 
 @kernel
+def _half(weight: F64, mixed: B1, k: int) -> float:
+    """Half of a mixed centroid's weight, which lies on either side of its mean; nothing of an exact one's."""
+    return float(0.5 * weight[k] * mixed[k])
+
+
+@kernel
 def _between(weight: F64, mixed: B1, k: int) -> float:
     """Weight between the means of centroids k and k + 1."""
-    return float(0.5 * ((weight[k] if mixed[k] else 0.0) + (weight[k + 1] if mixed[k + 1] else 0.0)))
+    return _half(weight, mixed, k) + _half(weight, mixed, k + 1)
 
 
 @kernel

@@ -44,7 +44,7 @@ def quantile_learn(
     -----
     O(K) a step, and O(P) for steps in a row of one part: then what lies behind its sketch is moved. Rows are
     independent; two calls over two halves of `y` give bit for bit the state of one call over the whole. The sketches
-    are those of `digest_add`, with weights of 24 bits.
+    are those of `digest_insert`, with weights of 24 bits.
     """
     part_sketch, whole = _scratch(n_columns), _scratch(n_columns)
     last = end.shape[1] - 1

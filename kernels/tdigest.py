@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels._jit import B1, F32, F64, I64, kernel
+from kernels._jit import B1, F32, F64, kernel
 
 # Differences of learned values must be numbers.
 LARGEST = 1e300
@@ -15,79 +15,38 @@ _SPAN = 2.0
 _GAP, _LEVEL_PASSES = 8.0, 4
 # After compression this share of the columns is free again at least.
 _FREE = 0.2
-# With fewer free columns than this, sorting a block and merging it costs more than inserting its points.
-_SMALL_BLOCK = 8
-# Up to this many samples, insertion takes half the time of numba's sort.
-_INSERTION_SORT = 64
 # Weights are divided by the unit before they or their squares overflow.
 _LARGEST_UNIT = 1e100
-
-
-@kernel
-def digest_add(
-    y: F64, decay: float, mean: F64, weight: F64, mixed: B1, size: I64, total: F64, unit: F64, seen: I64
-) -> None:
-    """Advance sketches over new samples, in time order.
-
-    Parameters
-    ----------
-    y : (S, T), unit of the query. NaN, inf or beyond 1e300: the step is skipped, without decay.
-    decay : in (0, 1], per sample taken; 1 keeps all history.
-    mean, weight : (S, K), updated in place. The first `size` of a row are its centroids, means ascending.
-    mixed : (S, K), whether a centroid holds values that differ. The weight of the others is all at their mean.
-    size : (S,) centroids in use, below K between calls.
-    total : (S,) sum of the weights.
-    unit : (S,) weight of the next sample; 1 in a fresh state, where all else is zero. It grows by 1 / decay a sample
-        instead of all older weights shrinking.
-    seen : (S,) samples taken so far.
-
-    Notes
-    -----
-    O(log K) comparisons and O(K) moves a sample. Rows are independent; two calls over two halves of `y` give bit for
-    bit the state of one call over the whole, and so does `digest_insert` for each sample. No centroid is merged
-    before more than K - 1 different values have come: until then the sketch is the exact distribution.
-
-    Source: Dunning and Ertl (2019), arXiv:1902.04023: the merging digest with the limit of its scale function k1
-    written as a bound on weights. Added: equal values share a centroid, and centroids know whether they are exact.
-    """
-    n_columns = mean.shape[1]
-    block, block_weight = np.empty(n_columns), np.empty(n_columns)
-    other_mean, other_weight, other_mixed = np.empty(n_columns), np.empty(n_columns), np.empty(n_columns, np.bool_)
-    for i in range(y.shape[0]):
-        m, w, mix, n, all_weight, one, taken = mean[i], weight[i], mixed[i], size[i], total[i], unit[i], seen[i]
-        t = 0
-        while t < y.shape[1]:
-            free = n_columns - n
-            if free < _SMALL_BLOCK:
-                x = y[i, t]
-                t += 1
-                if abs(x) <= LARGEST:
-                    taken += 1
-                    n, all_weight, one = digest_insert(x, decay, m, w, mix, n, all_weight, one)
-                continue
-            # As many as fit even if they are all different: the columns are full at the same sample as one by one.
-            filled = 0
-            while t < y.shape[1] and filled < free and one <= _LARGEST_UNIT:
-                x = y[i, t]
-                t += 1
-                if abs(x) <= LARGEST:
-                    block[filled], block_weight[filled] = x, one
-                    filled += 1
-                    all_weight += one
-                    one = _next_unit(one, decay)
-            taken += filled
-            _sort(block, block_weight, filled)
-            other_mean[:n], other_weight[:n], other_mixed[:n] = m[:n], w[:n], mix[:n]
-            n = _merge_sorted(block, block_weight, filled, other_mean, other_weight, other_mixed, n, m, w, mix)
-            n, all_weight, one = _tidy(m, w, mix, n, all_weight, one)
-        size[i], total[i], unit[i], seen[i] = n, all_weight, one, taken
 
 
 @kernel
 def digest_insert(
     x: float, decay: float, mean: F64, weight: F64 | F32, mixed: B1, size: int, total: float, unit: float
 ) -> tuple[int, float, float]:
-    """Size, total and unit of one row's sketch after the finite sample `x`; the row's arrays change in place."""
+    """Size, total and unit of one row's sketch after the finite sample `x`; the row's arrays change in place.
+
+    Parameters
+    ----------
+    decay : in (0, 1], per sample taken; 1 keeps all history.
+    mean, weight : (K,), the first `size`, fewer than K, are the centroids, means ascending.
+    mixed : (K,), whether a centroid holds values that differ. The weight of the others is all at their mean.
+    total : sum of the weights.
+    unit : weight of `x`; 1 in a fresh state. It grows by 1 / decay a sample instead of all older weights shrinking.
+
+    Notes
+    -----
+    O(log K) comparisons and O(K) moves. No centroid is merged before more than K - 1 different values have come.
+
+    Source: Dunning and Ertl (2019), arXiv:1902.04023: the merging digest with the limit of its scale function k1
+    written as a bound on weights. Added: equal values share a centroid, and centroids know whether they are exact.
+    """
+    size = put(x, unit, mean, weight, mixed, size)
+    return _tidy(mean, weight, mixed, size, total + unit, next_unit(unit, decay))
+
+
+@kernel
+def put(x: float, unit: float, mean: F64, weight: F64 | F32, mixed: B1, size: int) -> int:
+    """Size of a sketch after `x` of the weight `unit` was added to its equal, or became a centroid of its own."""
     at = first_from(mean, size, x)
     if at < size and mean[at] == x:
         weight[at] += unit
@@ -102,23 +61,30 @@ def digest_insert(
             flags[k] = flags[k - 1]
         means[0], weights[0], flags[0] = x, unit, False
         size += 1
-    return _tidy(mean, weight, mixed, size, total + unit, _next_unit(unit, decay))
+    return size
 
 
 @kernel
-def _next_unit(unit: float, decay: float) -> float:
+def next_unit(unit: float, decay: float) -> float:
     """Weight of the sample after one that weighs `unit`."""
     # Bounded, so that no weight overflows: what is left of the older ones is too little to count anyway.
     return unit / max(decay, 1e-200) if decay < 1.0 else unit
 
 
 @kernel
+def lowered(weight: F64 | F32, size: int, total: float, unit: float) -> tuple[float, float]:
+    """Total and unit after weights that have grown large were divided."""
+    if unit <= _LARGEST_UNIT:
+        return total, unit
+    for k in range(size):
+        weight[k] /= unit
+    return total / unit, 1.0
+
+
+@kernel
 def _tidy(mean: F64, weight: F64 | F32, mixed: B1, size: int, total: float, unit: float) -> tuple[int, float, float]:
     """Size, total and unit after weights that have grown large were divided, and full columns compressed."""
-    if unit > _LARGEST_UNIT:
-        for k in range(size):
-            weight[k] /= unit
-        total, unit = total / unit, 1.0
+    total, unit = lowered(weight, size, total, unit)
     if size == mean.size:
         size, total = _compress(mean, weight, mixed, size)
     return size, total, unit
@@ -135,50 +101,6 @@ def first_from(mean: F64, size: int, x: float) -> int:
         else:
             end = middle
     return at
-
-
-@kernel
-def _sort(block: F64, block_weight: F64, filled: int) -> None:
-    """Sort samples and their weights by value; the order of equal ones stays."""
-    if filled > _INSERTION_SORT:
-        order = np.argsort(block[:filled], kind="mergesort")
-        block[:filled], block_weight[:filled] = block[:filled][order], block_weight[:filled][order]
-        return
-    for k in range(1, filled):
-        x, w, at = block[k], block_weight[k], k
-        while at > 0 and block[at - 1] > x:
-            block[at], block_weight[at] = block[at - 1], block_weight[at - 1]
-            at -= 1
-        block[at], block_weight[at] = x, w
-
-
-@kernel
-def _merge_sorted(
-    block: F64,
-    block_weight: F64,
-    filled: int,
-    old: F64,
-    old_weight: F64,
-    old_mixed: B1,
-    n: int,
-    m: F64,
-    w: F64,
-    mix: B1,
-) -> int:
-    """Size of the union of a sketch and sorted samples, written to `m`, `w`, `mix`."""
-    a, b, out = 0, 0, 0
-    while a < n or b < filled:
-        if b == filled or (a < n and old[a] <= block[b]):
-            m[out], w[out], mix[out] = old[a], old_weight[a], old_mixed[a]
-            a += 1
-        else:
-            m[out], w[out], mix[out] = block[b], block_weight[b], False
-            b += 1
-        while b < filled and block[b] == m[out]:
-            w[out] += block_weight[b]
-            b += 1
-        out += 1
-    return out
 
 
 @kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def numpy_zscore(values: F64) -> F64:
 def engine_mad(values: F64) -> F64:
     model, frame = OnlineMad(), frame_of(values)
     state = fit(model, [frame], Pool(1))
-    last = infer(model, state, frame_of(values[:, -1:].copy()), Pool(1))[0]
+    last = infer(model, replace(state, is_given=True), frame_of(values[:, -1:].copy()), Pool(1))[0]
     assert last.yhat is not None
     assert last.yhat_upper is not None
     return np.stack([last.yhat[:, 0], (last.yhat_upper[:, 0] - last.yhat[:, 0]) / model.threshold])

@@ -140,7 +140,7 @@ def learn(model: Model, state: State | None, frame: Frame, pool: Pool) -> State 
     if frame.series.size == 0:
         return state
     if state is None:
-        state = model.fresh(frame.series, frame)
+        state = replace(model.fresh(frame.series, frame), is_given=True)
     state, frame = with_unknown(model, state, frame)
     parts = pool.map_rows(lambda a, b: model.learn(state.rows(a, b), frame.rows(a, b)), frame.series.size)
     return replace(_together(state, parts), is_given=False)
@@ -179,7 +179,7 @@ def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:
         return fit_rows(model, blocks, pool)
     state: State | None = None
     for frame in blocks:
-        state = learn(model, state, frame, pool)
+        state = learn(model, state and replace(state, is_given=True), frame, pool)
     if state is None:
         raise ModelError("no series with data in the fit window")
     return model.finish(state)

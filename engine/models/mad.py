@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
 from kernels.mad import mad_predict_update
-from kernels.tdigest import digest_add
+from kernels.sketch import block_size, sketch_add
 
 # A sketch with fewer centroids than twice this says little: the smallest `compression` that counts.
 _LEAST_COMPRESSION = 10
@@ -28,6 +28,7 @@ class OnlineMad(Model, frozen=True, kw_only=True, tag_field="class", tag="mad_on
 
     fit_by: ClassVar[Literal["time", "rows"]] = "time"
     is_online: ClassVar[bool] = True
+    layout: ClassVar[int] = 2
 
     threshold: Annotated[float, Meta(gt=0)] = 2.5
     compression: Annotated[int, Meta(ge=1, le=10_000)] = 100
@@ -39,8 +40,13 @@ class OnlineMad(Model, frozen=True, kw_only=True, tag_field="class", tag="mad_on
     def warm_up(self) -> int:
         return self.min_n_samples_seen
 
+    @property
+    def _n_kept(self) -> int:
+        """Centroids of a sketch after a block; with fewer different values it is exact."""
+        return 2 * max(self.compression, _LEAST_COMPRESSION)
+
     def fresh(self, series: I64, frame: Frame) -> State:
-        n_rows, n_columns = series.size, 2 * max(self.compression, _LEAST_COMPRESSION)
+        n_rows, n_columns = series.size, self._n_kept + block_size(self._n_kept)
         columns: dict[str, NDArray[Any]] = {
             "mean": np.zeros((n_rows, n_columns)),
             "weight": np.zeros((n_rows, n_columns)),
@@ -54,18 +60,21 @@ class OnlineMad(Model, frozen=True, kw_only=True, tag_field="class", tag="mad_on
 
     def learn(self, state: State, frame: Frame) -> State:
         new = state.changeable()
-        digest_add(frame.values, self.decay, *_arrays(new))
+        sketch_add(frame.values, self.decay, block_size(self._n_kept), *_arrays(new))
         return state.updated(**new)
 
     def finish(self, state: State) -> State:
         h = self.history_strength
+        if h == 1.0:
+            return state
         return state.updated(weight=state.columns["weight"] * h, total=state.columns["total"] * h)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         new = state.changeable()
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
         seen = new["seen"].copy()
-        mad_predict_update(frame.values, self.decay, self.threshold, *_arrays(new), yhat, lower, upper)
+        n_block = block_size(self._n_kept)
+        mad_predict_update(frame.values, self.decay, self.threshold, n_block, *_arrays(new), yhat, lower, upper)
         prediction = Prediction(yhat, lower, upper, seen=seen)
         return prediction, state.updated(**new)
 
