@@ -17,6 +17,7 @@ from engine.channels.reader import ChannelReader
 from engine.channels.table import ChannelTable
 from engine.config.schema import Config
 from engine.disk.codec import Record
+from engine.errors import StartError
 from engine.frame import Query, align_down
 from engine.group import Group
 from engine.memory import memory_capacity
@@ -109,6 +110,25 @@ def spool_folder(config: Config) -> Path | None:
     return None if config.state_dir is None else config.state_dir / "spool"
 
 
+def data_folder() -> str | None:
+    """Where fit windows above the memory budget go, made if it is not there; None is the system's folder.
+
+    Raises
+    ------
+    StartError : nothing can be put there.
+    """
+    folder = os.environ.get("VMANOMALY_DATA_DUMPS_DIR")
+    if not folder:
+        return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise StartError(f"VMANOMALY_DATA_DUMPS_DIR: {folder}: {err.strerror}, expected a folder") from err
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(f"VMANOMALY_DATA_DUMPS_DIR: {folder}: expected a folder that this user may write to")
+    return folder
+
+
 def _in_background(probe: Callable[[], None]) -> None:
     """Run a probe beside the start: a database that hangs must not hold up /health, the first fit or a stop."""
     threading.Thread(target=probe, name="probe", daemon=True).start()
@@ -154,7 +174,7 @@ def make_tasks(
         waits_for_late=config.reader.query_from_last_seen_timestamp is True,
         # Each scheduler has one fit at a time.
         memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()) // len(config.schedulers),
-        data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
+        data_folder=data_folder(),
     )
     tasks = []
     for index, feed in enumerate(feeds.values()):

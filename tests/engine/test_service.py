@@ -6,10 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.build import make_schedule, make_tasks
 from engine.config.schema import Config, load_config
+from engine.errors import StartError
+from engine.fitting import WindowStore
+from engine.frame import Frame, Window
 from engine.memory import memory_capacity
 from engine.metrics import Metrics
 from engine.pool import Pool
@@ -81,6 +85,25 @@ def test_schedulers_share_the_memory_budget(tmp_path: Path) -> None:
     assert alone == pytest.approx(0.6 * memory_capacity(), rel=0.01)
     shared = text.replace("models:", "  t: {class: periodic, infer_every: 1m, fit_window: 1d}\nmodels:")
     assert made(tmp_path, shared)[1][0].unit.limits.memory_budget_bytes == alone // 2
+
+
+def test_a_data_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mount" / "data"
+    monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(folder))
+    _, tasks, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
+    assert folder.is_dir()
+    window = Window(0, 10 * M, M)
+    store = WindowStore(window, "UTC", 0, tasks[0].unit.limits.data_folder)  # no memory: all goes to the disk
+    values = np.arange(11.0)[None]
+    store.add(Frame(np.array([0]), window.timestamps_ms(), values, M, "UTC"))
+    np.testing.assert_array_equal(next(store.blocks(np.array([0]), 10 * M)).values, values)
+
+
+def test_a_data_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(tmp_path / "file" / "data"))
+    with pytest.raises(StartError, match=r"VMANOMALY_DATA_DUMPS_DIR: .*/file/data: Not a directory"):
+        made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
 
 
 def test_multivariate_models_on_the_same_queries_share_a_unit_beside_those_of_single_queries(tmp_path: Path) -> None:
