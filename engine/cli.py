@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -237,6 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of a command line: 0 done, 1 configuration or start failed, 2 usage."""
     try:
         arguments = normalise(sys.argv[1:] if argv is None else argv)
+        if argv is None and arguments[0] == "run":
+            # Process 1 of a container has no default: SIGTERM before the service's own handlers would be lost.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         code = cli.main(arguments, prog_name="engine", standalone_mode=False)
     except click.UsageError as err:
         err.show()
