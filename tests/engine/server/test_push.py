@@ -161,5 +161,5 @@ def test_a_password_in_the_url_is_not_shown(endpoint: Endpoint, caplog: pytest.L
 
 
 def test_a_missing_ca_file_is_named_at_the_start() -> None:
-    with pytest.raises(StartError, match=r"monitoring\.push: verify_tls: /none\.pem"):
+    with pytest.raises(StartError, match=r"monitoring\.push: verify_tls: No such file"):
         Pusher(PushSettings(url="https://vm", verify_tls="/none.pem"), Metrics(), port=1)
