@@ -29,6 +29,7 @@ log = logging.getLogger("http")
 KEEPALIVE_S = 30.0
 _LONGEST_RETRY_AFTER_S = 60.0
 
+_TENANT_PATH = re.compile(r"/(?:select|insert)/(\d+(?::\d+)?|multitenant)(?=/|$)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[^\s\"',;]+")
 _PARAMETER = re.compile(r"(?i)((?:authkey|token|password|secret|api_?key)=)[^&\s\"']+")
@@ -202,6 +203,23 @@ def tls_context(connection: ConnectionKeys) -> ssl.SSLContext:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def tenant_in(path: str) -> str | None:
+    """The tenant of a cluster that the path of a URL names."""
+    match = _TENANT_PATH.search(path)
+    return match[1] if match else None
+
+
+def with_tenant(path: str, verb: str, tenant: str | None) -> str:
+    """The path of a base URL with that of a tenant behind it; one that names a tenant already is kept.
+
+    Parameters
+    ----------
+    verb : `select` or `insert`.
+    """
+    path = path.rstrip("/")
+    return f"{path}/{verb}/{tenant}/prometheus" if tenant and tenant_in(path) is None else path
 
 
 def is_loopback(host: str) -> bool:

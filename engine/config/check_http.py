@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from engine.config.report import Report
 from engine.errors import StartError
-from engine.http import tls_context
+from engine.http import tenant_in, tls_context
 from engine.server.settings import AuthSettings, MonitoringSettings, ServerSettings
 
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -28,6 +28,24 @@ def check_tenant(tenant: str | None, path: str, report: Report) -> None:
         report.bad(path, tenant, 'expected "accountID", "accountID:projectID" or multitenant')
 
 
+def check_url_tenant(url: str, tenant: str | None, path: str, report: Report, key: str) -> None:
+    """Report a tenant that is not the one which the URL names: that one would be asked.
+
+    Parameters
+    ----------
+    path : of the tenant.
+    key : path of the URL.
+    """
+    named = tenant_in(urlsplit(url).path) if _is_url(url) else None
+    if tenant and named is not None and _whole(tenant) != _whole(named):
+        report.bad(path, tenant, f"expected {named}, the tenant in {key}, or a URL without one")
+
+
+def _whole(tenant: str) -> str:
+    """A tenant with its project, which is 0 if not said."""
+    return tenant if ":" in tenant or tenant == "multitenant" else f"{tenant}:0"
+
+
 def check_connection(part: Any, path: str, report: Report) -> None:
     """URL, credentials and TLS of a part that talks HTTP."""
     key = "url" if hasattr(part, "url") else "datasource_url"
@@ -36,6 +54,8 @@ def check_connection(part: Any, path: str, report: Report) -> None:
     url = getattr(part, key)
     if not _is_url(url):
         report.bad(f"{path}.{key}", url, "expected a URL like http://victoriametrics:8428")
+    check_tenant(part.tenant_id, f"{path}.tenant_id", report)
+    check_url_tenant(url, part.tenant_id, f"{path}.tenant_id", report, f"{path}.{key}")
     if part.bearer_token is not None and part.bearer_token_file is not None:
         report.problem(f"{path}.bearer_token", "given beside bearer_token_file, expected one of them")
     if part.user is not None and (part.bearer_token is not None or part.bearer_token_file is not None):
@@ -108,7 +128,6 @@ def check_server(server: ServerSettings, monitoring: MonitoringSettings, report:
         _check_file(getattr(server.tls, name), f"server.tls.{name}", report, is_needed=True)
     if monitoring.push is not None:
         check_connection(monitoring.push, "monitoring.push", report)
-        check_tenant(monitoring.push.tenant_id, "monitoring.push.tenant_id", report)
         for name in monitoring.push.extra_labels:
             if not LABEL.fullmatch(name):
                 text = "expected a label name of letters, digits and _, not first a digit"

@@ -8,7 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.config.available import tag
-from engine.config.check_http import LABEL, check_connection, check_server, check_tenant
+from engine.config.check_http import LABEL, check_connection, check_server, check_tenant, check_url_tenant
 from engine.config.report import Report
 from engine.config.sections import Parts
 from engine.models.base import Model
@@ -38,7 +38,6 @@ def check_parts(parts: Parts, report: Report) -> None:
         _check_reader(parts.reader, report)
     if parts.writer is not None:
         check_connection(parts.writer, "writer", report)
-        check_tenant(getattr(parts.writer, "tenant_id", None), "writer.tenant_id", report)
         _check_metric_format(getattr(parts.writer, "metric_format", None), report)
         _check_zone(getattr(parts.writer, "tz", "UTC"), "writer.tz", report)
     check_server(parts.server, parts.monitoring, report)
@@ -134,12 +133,13 @@ def _check_reader(reader: ReaderSettings, report: Report) -> None:
     _check_zone(reader.tz, "reader.tz", report)
     if tag(reader) in ("vm", "local", "vlogs") and not reader.queries:
         report.missing("reader.queries", "expected at least one query")
-    check_tenant(getattr(reader, "tenant_id", None), "reader.tenant_id", report)
     for alias, query in reader.queries.items():
         path = f"reader.queries.{alias}"
         if query.tz is not None:
             _check_zone(query.tz, f"{path}.tz", report)
         check_tenant(query.tenant_id, f"{path}.tenant_id", report)
+        url = getattr(reader, "datasource_url", "")
+        check_url_tenant(url, query.tenant_id, f"{path}.tenant_id", report, "reader.datasource_url")
         if not query.expr.strip():
             report.bad(f"{path}.expr", query.expr, "expected text that is not empty")
 

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client import generate_latest
 
 from engine.errors import StartError
-from engine.http import client, error_code, explain
+from engine.http import client, error_code, explain, with_tenant
 from engine.metrics import Metrics
 from engine.server.settings import PushSettings
 
@@ -29,8 +29,7 @@ def push_url(settings: PushSettings) -> httpx.URL:
     """
     url = httpx.URL(settings.url)
     if "/api/v1/import" not in url.path:
-        tenant = f"/insert/{settings.tenant_id}/prometheus" if settings.tenant_id else ""
-        url = url.copy_with(path=f"{url.path.rstrip('/')}{tenant}/api/v1/import/prometheus")
+        url = url.copy_with(path=f"{with_tenant(url.path, 'insert', settings.tenant_id)}/api/v1/import/prometheus")
     return url
 
 

@@ -36,3 +36,38 @@ def test_what_is_no_file_is_told_by_its_key_and_never_shown(load, path, sections
         assert len(value) <= LONGEST_NAME
     assert [line for line in found if line.startswith(path)]
     assert "c2VjcmV0" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "tenant", "differs"),
+    [
+        ("select/0/prometheus", "7", True),
+        ("select/0:1", "0", True),
+        ("select/multitenant/prometheus", "7", True),
+        ("select/7/prometheus", "multitenant", True),
+        ("select/7/prometheus", "7:0", False),
+        ("select/0:0/prometheus/", "0", False),
+        ("select/7/prometheus", "", False),
+        ("prometheus", "7", False),
+    ],
+)
+@pytest.mark.parametrize("part", ["reader", "writer", "monitoring.push"])
+def test_a_tenant_is_the_one_that_the_url_names(load, part, path, tenant, differs):
+    url = f"http://vm/{path if part == 'reader' else path.replace('select', 'insert')}"
+    keys = f"url: '{url}', tenant_id: '{tenant}'"
+    sections = {
+        "reader": {"reader": READER.replace("datasource_url: 'http://vm:8428'", f"datasource_{keys}")},
+        "writer": {"writer": f"writer: {{datasource_{keys}}}\n"},
+        "monitoring.push": {"monitoring": f"monitoring: {{push: {{{keys}}}}}\n"},
+    }[part]
+    if not differs:
+        load(**sections)
+        return
+    with pytest.raises(ConfigError, match=f'{part}.tenant_id: "{tenant}", expected .*, the tenant in .*url'):
+        load(**sections)
+
+
+def test_the_tenant_of_a_query_is_the_one_that_the_url_names_too(load):
+    reader = READER.replace("vm:8428'", "vm/select/7/prometheus', tenant_id: '7'").replace("up", "up, tenant_id: '8'")
+    with pytest.raises(ConfigError, match=r'reader\.queries\.q\.tenant_id: "8", expected 7'):
+        load(reader=reader)
