@@ -25,9 +25,11 @@ _REPEAT_LOG_S = 600.0
 def push_url(settings: PushSettings) -> httpx.URL:
     """Where samples go: the text import API below the URL, or below the tenant's path of a cluster.
 
-    A URL that already names an import path is kept. Labels that every sample gets are parameters.
+    A URL that already names an import path is kept, but the one for JSON lines, which takes no text. Labels that every sample gets are parameters.
     """
     url = httpx.URL(settings.url)
+    if url.path.rstrip("/").endswith("/api/v1/import"):
+        url = url.copy_with(path=url.path.rstrip("/").removesuffix("/api/v1/import"))
     if "/api/v1/import" not in url.path:
         url = url.copy_with(path=f"{with_tenant(url.path, 'insert', settings.tenant_id)}/api/v1/import/prometheus")
     return url

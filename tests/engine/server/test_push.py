@@ -62,6 +62,8 @@ def endpoint() -> Iterator[Endpoint]:
         ("http://vm:8428/", None, "/api/v1/import/prometheus"),
         ("http://vminsert:8480", "3:4", "/insert/3:4/prometheus/api/v1/import/prometheus"),
         ("http://vminsert:8480/insert/3:4/prometheus/", "3:4", "/insert/3:4/prometheus/api/v1/import/prometheus"),
+        ("http://vm:8428/api/v1/import", None, "/api/v1/import/prometheus"),
+        ("http://vm/insert/0/prometheus/api/v1/import/", None, "/insert/0/prometheus/api/v1/import/prometheus"),
         ("http://vm/base/api/v1/import/prometheus", None, "/base/api/v1/import/prometheus"),
     ],
 )
