@@ -25,7 +25,8 @@ _REPEAT_LOG_S = 600.0
 def push_url(settings: PushSettings) -> httpx.URL:
     """Where samples go: the text import API below the URL, or below the tenant's path of a cluster.
 
-    A URL that already names an import path is kept, but the one for JSON lines, which takes no text. Labels that every sample gets are parameters.
+    A URL that already names an import path is kept, except the one for JSON lines, which takes no text. Labels that
+    every sample gets are parameters.
     """
     url = httpx.URL(settings.url)
     if url.path.rstrip("/").endswith("/api/v1/import"):

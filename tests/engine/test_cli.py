@@ -13,6 +13,7 @@ import pytest
 
 from engine import __version__, cli
 from engine.cli import main, normalise
+from tests.e2e.stack import until
 
 CONFIG = """
 schedulers: {s: {infer_every: 1m, fit_window: 1d}}
@@ -161,6 +162,29 @@ def test_an_interval_that_is_none_is_told(config, served, capsys, interval):
     assert main([config, "--watch", f"-configCheckInterval={interval}"]) == 2
     assert "--configCheckInterval: " in capsys.readouterr().err
     assert not served
+
+
+def test_trap_37_a_file_that_changes_while_it_is_loaded_has_changed(config, monkeypatch):
+    import engine.service
+    from engine.metrics import Metrics
+
+    given = []
+    monkeypatch.setattr(engine.service, "run", lambda running, reload: given.append((running, reload)) or 0)
+    load = cli._load
+
+    def load_while_it_changes(*args, **keys):
+        loaded = load(*args, **keys)
+        if not given:
+            Path(config).write_text(CONFIG.replace("zscore_online", "mad_online"))
+        return loaded
+
+    monkeypatch.setattr(cli, "_load", load_while_it_changes)
+    assert main([config, "--watch", "-configCheckInterval=100ms"]) == 0
+    ((running, reload),) = given
+    found = []
+    reload.start(running, Metrics())
+    until(lambda: reload.serve(found.append) or found, 20, "the change is seen")
+    assert type(found[0].models["m"]).__name__ != type(running.models["m"]).__name__
 
 
 @pytest.mark.parametrize("flag", ["--state-dir=/tmp/state", "-stateDir=/tmp/state"])
