@@ -9,6 +9,8 @@ import stat
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from engine.config.report import Report
 from engine.errors import StartError
 from engine.http import tenant_in, tls_context
@@ -110,9 +112,12 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         _ = parts.port
-    except ValueError:
+        host = httpx.URL(text).raw_host.decode("ascii")
+    except (ValueError, httpx.InvalidURL):
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    # The system's resolver raises for other names.
+    is_host = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_host and not re.search(r"\s", text)
 
 
 def check_server(server: ServerSettings, monitoring: MonitoringSettings, report: Report) -> None:

@@ -214,7 +214,9 @@ def component(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
     if entry.alias == "custom":
         known = {field.encode_name for field in msgspec.structs.fields(kind)} | {"class"}
         own = {key: value for key, value in spec.items() if key not in known}
-        spec = {k: v for k, v in spec.items() if k in known} | {"args": {**(spec.get("args") or {}), **own}}
+        args = spec.get("args") or {}
+        if isinstance(args, dict):
+            spec = {k: v for k, v in spec.items() if k in known} | {"args": {**args, **own}}
     return to_settings(kind, spec, path, report, hint=_ARGS_HINT if table is MODELS else "")
 
 
