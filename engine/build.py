@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def settle_ms(reader: ReaderSettings, query: Query) -> int:
     return 30_000 if query.step_ms < 60_000 else 5_000
 
 
+@contextmanager
+def _named(section: str) -> Iterator[None]:
+    try:
+        yield
+    except StartError as err:
+        raise StartError(f"{section}: {err}") from err
+
+
+@_named("reader")
 def make_reader(config: Config, metrics: Metrics) -> Reader:
     """The configured reader."""
     settings = config.reader
@@ -77,6 +87,7 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     return NoopReader()
 
 
+@_named("writer")
 def make_writer(config: Config, metrics: Metrics, spool: Spool | None = None) -> Writer:
     """The configured writer.
 

@@ -131,6 +131,13 @@ def check_server(server: ServerSettings, monitoring: MonitoringSettings, report:
         _check_auth(server.auth, report)
     for name in ("cert_file", "key_file", "client_ca_file") if server.tls is not None else ():
         _check_file(getattr(server.tls, name), f"server.tls.{name}", report, is_needed=True)
+    if not report.problems and (server.tls is not None or server.uvicorn_config != ServerSettings().uvicorn_config):
+        from engine.server.app import check_listener  # uvicorn takes a while to import
+
+        try:
+            check_listener(server)
+        except StartError as err:
+            report.problem(*str(err).split(": ", 1))
     if monitoring.push is not None:
         check_connection(monitoring.push, "monitoring.push", report)
         for name in monitoring.push.extra_labels:

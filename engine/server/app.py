@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from engine.errors import StartError
 from engine.metrics import Metrics
 from engine.server.guard import Guard, Protocol
-from engine.server.settings import AuthSettings, TlsSettings
+from engine.server.settings import AuthSettings, ServerSettings, TlsSettings
 
 log = logging.getLogger("monitoring")
 access = logging.getLogger("monitoring.access")
@@ -106,6 +106,16 @@ def _uvicorn_config(app: ASGIApp, tls: TlsSettings | None, wanted: Mapping[str, 
         key = "server.tls" if tls is not None and isinstance(err, OSError) else "server.uvicorn_config"
         raise StartError(f"{key}: {type(err).__name__}: {err}") from err
     return config
+
+
+def check_listener(server: ServerSettings) -> None:
+    """Raise what a start with these settings would.
+
+    Raises
+    ------
+    StartError : uvicorn does not take them.
+    """
+    _uvicorn_config(Starlette(), server.tls, server.uvicorn_config)
 
 
 class Server:

@@ -6,10 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import certifi
 import numpy as np
 import pytest
 
-from engine.build import make_schedule, make_tasks
+from engine.build import make_reader, make_schedule, make_tasks, make_writer
 from engine.config.schema import Config, load_config
 from engine.errors import StartError
 from engine.fitting import WindowStore
@@ -104,6 +105,18 @@ def test_a_data_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, monk
     monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(tmp_path / "file" / "data"))
     with pytest.raises(StartError, match=r"VMANOMALY_DATA_DUMPS_DIR: .*/file/data: Not a directory"):
         made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
+
+
+@pytest.mark.parametrize("section", ["reader", "writer"])
+def test_a_part_that_cannot_be_made_is_named(tmp_path: Path, section: str) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(certifi.where()).read_bytes())
+    text = BASE.replace("{QUERIES}", "{a: {expr: u}}").replace(f"{section}: {{", f'{section}: {{verify_tls: "{ca}", ')
+    config = made(tmp_path, text)[0]
+    ca.unlink()
+    make: Any = {"reader": make_reader, "writer": make_writer}[section]
+    with pytest.raises(StartError, match=f"^{section}: verify_tls: No such file"):
+        make(config, Metrics())
 
 
 def test_multivariate_models_on_the_same_queries_share_a_unit_beside_those_of_single_queries(tmp_path: Path) -> None:

@@ -129,3 +129,23 @@ def test_what_a_model_cannot_be_made_of_is_told_at_once(load, keys, problem):
     assert [line for line in caught.value.problems if line.startswith(problem)], caught.value.problems
     assert len(caught.value.problems) == 1
     assert time.process_time() - started < 5  # 41 s for a hundred thousand differences, when they were computed
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("uvicorn_config: {workers: 2}", "server.uvicorn_config.workers: is set by the service"),
+        ("uvicorn_config: {nope: 1}", "server.uvicorn_config.nope: is not a setting of uvicorn"),
+        ("uvicorn_config: {log_level: loud}", "server.uvicorn_config: KeyError: 'loud'"),
+        ("tls: {cert_file: /etc/hostname, key_file: /etc/hostname}", "server.tls: SSLError: "),
+    ],
+)
+def test_what_the_listener_would_not_take_is_a_problem(load, keys, problem):
+    with pytest.raises(ConfigError) as caught:
+        load(server=f"server: {{{keys}}}\n")
+    (found,) = caught.value.problems
+    assert found.startswith(problem)
+
+
+def test_what_the_listener_takes_is_none(load):
+    assert load(server="server: {uvicorn_config: {log_level: info, backlog: 99}}\n").warnings == ()
