@@ -14,6 +14,7 @@ from typing import Any
 from engine.config.load import list_files
 from engine.config.report import Report
 from engine.config.schema import Config
+from engine.config.sections import LOGGER_ALIASES
 from engine.errors import ConfigError, EngineError
 from engine.metrics import Metrics
 
@@ -26,10 +27,17 @@ _LARGEST_BYTES = 16 << 20
 
 def log_levels(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Set the levels of loggers; those no longer named follow their parents again."""
+    before, now = _by_our_names(before), _by_our_names(now)
     for name in before.keys() - now.keys():
         logging.getLogger(name).setLevel(logging.NOTSET)
     for name, level in now.items():
         logging.getLogger(name).setLevel(level)
+
+
+def _by_our_names(levels: Mapping[str, str]) -> dict[str, str]:
+    """Levels by logger; a logger's own name counts before that which vmanomaly has for it."""
+    others = {LOGGER_ALIASES[name]: level for name, level in levels.items() if name in LOGGER_ALIASES}
+    return others | {name: level for name, level in levels.items() if name not in LOGGER_ALIASES}
 
 
 class Reload:

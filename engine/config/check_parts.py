@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from engine.config.available import tag
 from engine.config.check_http import LABEL, check_connection, check_server, check_tenant, check_url_tenant
 from engine.config.report import Report
-from engine.config.sections import Parts
+from engine.config.sections import LOGGER_ALIASES, LOGGERS, OTHER_LOGGERS, Parts, ServiceSettings
 from engine.models.base import Model
 from engine.reader.settings import ReaderSettings
 from engine.scheduler.settings import BacktestingSettings, OneoffSettings, PeriodicSettings
@@ -41,6 +41,17 @@ def check_parts(parts: Parts, report: Report) -> None:
         _check_metric_format(getattr(parts.writer, "metric_format", None), report)
         _check_zone(getattr(parts.writer, "tz", "UTC"), "writer.tz", report)
     check_server(parts.server, parts.monitoring, report)
+    _check_settings(parts.settings, report)
+
+
+def _check_settings(settings: ServiceSettings, report: Report) -> None:
+    for name in settings.logger_levels:
+        is_known = name in LOGGER_ALIASES or name.partition(".")[0] in OTHER_LOGGERS
+        if not is_known and not any(f"{logger}.".startswith(f"{name}.") for logger in LOGGERS):
+            text = f"no logger has this name, expected some of {', '.join(LOGGERS)}"
+            report.warn(f"settings.logger_levels.{name}", text)
+    if settings.retention is not None and settings.retention.ttl is None:
+        report.warn("settings.retention", "has no effect without ttl")
 
 
 def _check_periodic(scheduler: PeriodicSettings, path: str, report: Report) -> None:

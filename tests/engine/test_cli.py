@@ -30,7 +30,7 @@ def _logging_as_before():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("reader.vm", "model"):
+    for name in ("reader.vm", "model", "reload", "service"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -241,6 +241,17 @@ def test_log_lines_and_levels(config, served, tmp_path, capsys):
     assert line.endswith(" - reader.vm - DEBUG - hello")
     assert line[4] == "-"
     assert line[23:26] == " - "
+
+
+def test_roots_that_vmanomaly_documents_are_levels_of_ours(config, served, tmp_path):
+    extra = tmp_path / "levels.yaml"
+    extra.write_text("settings: {logger_levels: {vmanomaly: debug, util.files: error, service: warning}}\n")
+    assert main([config, str(extra)]) == 0
+    assert logging.getLogger("reload").level == logging.ERROR
+    assert logging.getLogger("service").level == logging.WARNING  # by its own name
+    extra.write_text("settings: {logger_levels: {vmanomaly: debug}}\n")
+    assert main([config, str(extra)]) == 0
+    assert logging.getLogger("service").level == logging.DEBUG
 
 
 def test_fatal_is_a_level(config, served):

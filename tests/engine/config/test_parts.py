@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 
+from engine.config.sections import LOGGERS
 from engine.errors import ConfigError
 from tests.engine.config.conftest import READER, WRITER
 
@@ -149,3 +152,28 @@ def test_what_the_listener_would_not_take_is_a_problem(load, keys, problem):
 
 def test_what_the_listener_takes_is_none(load):
     assert load(server="server: {uvicorn_config: {log_level: info, backlog: 99}}\n").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ("logger_levels: {copilot: debug}", "settings.logger_levels.copilot: no logger has this name"),
+        ("logger_levels: {model.prophet: debug}", "settings.logger_levels.model.prophet: no logger has this name"),
+        ("retention: {check_interval: 1h}", "settings.retention: has no effect without ttl"),
+        ("retention: {}", "settings.retention: has no effect without ttl"),
+    ],
+)
+def test_settings_that_change_nothing_are_said(load, keys, place):
+    (warning,) = load(settings=f"settings: {{{keys}}}\n").warnings
+    assert warning.startswith(place)
+
+
+def test_settings_that_change_something_are_not_warned_of(load):
+    names = ("reader", "reader.vm", "writer", "model", "scheduler", "monitoring.push", "service", "vmanomaly", "httpx")
+    levels = ", ".join(f"{name}: info" for name in (*names, "util.files", "uvicorn.error"))
+    assert load(settings=f"settings: {{logger_levels: {{{levels}}}, retention: {{ttl: 1d}}}}\n").warnings == ()
+
+
+def test_the_names_of_loggers_are_those_of_the_sources():
+    sources = "".join(path.read_text() for path in (Path(__file__).parents[3] / "engine").rglob("*.py"))
+    assert set(LOGGERS) == set(re.findall(r'getLogger\("([^"]+)"\)', sources))

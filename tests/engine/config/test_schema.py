@@ -250,7 +250,7 @@ def test_the_effective_settings_load_again_and_mean_the_same(path, tmp_path):
     again_path = tmp_path / "again.yaml"
     again_path.write_text(effective_yaml(config))
     again = load_config([again_path], {}, strict=True)
-    for name in ("schedulers", "queries", "groups", "settings", "server", "monitoring", "preset"):
+    for name in ("schedulers", "queries", "groups", "settings", "server", "monitoring", "preset", "is_oldest_style"):
         assert getattr(again, name) == getattr(config, name)
     assert effective_yaml(again) == effective_yaml(config)
 
