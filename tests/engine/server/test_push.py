@@ -71,16 +71,24 @@ def test_url_of_single_nodes_and_clusters(url: str, tenant: str | None, path: st
     assert push_url(PushSettings(url=url, tenant_id=tenant)).path == path
 
 
-def test_jobs_that_end_are_pushed_with_job_and_instance(endpoint: Endpoint) -> None:
-    pusher = Pusher(PushSettings(url=endpoint.url, extra_labels={"job": "mine", "dc": "eu"}), Metrics(), port=8500)
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({}, {"job": "vmanomaly", "instance": f"{socket.gethostname()}:8500"}),
+        ({"job": "mine", "dc": "eu"}, {"job": "mine", "instance": f"{socket.gethostname()}:8500", "dc": "eu"}),
+        ({"instance": "here"}, {"job": "vmanomaly", "instance": "here"}),
+    ],
+)
+def test_jobs_that_end_are_pushed_with_job_and_instance(
+    endpoint: Endpoint, extra: dict[str, str], expected: dict[str, str]
+) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url, extra_labels=extra), Metrics(), port=8500)
     pusher.start()
     pusher.notify()
     until(lambda: endpoint.pushes, 10, "a push")
     assert pusher.stop(5)
     path, _, body = endpoint.pushes[0]
-    labels = dict(label.split("=", 1) for _, label in parse_qsl(urlsplit(path).query))
-    assert labels["instance"].endswith(":8500")
-    assert (labels["job"], labels["dc"]) == ("mine", "eu")
+    assert dict(label.split("=", 1) for _, label in parse_qsl(urlsplit(path).query)) == expected
     assert "vmanomaly_start_time_seconds" in body
 
 
