@@ -169,7 +169,7 @@ def _check_metric_format(labels: Mapping[str, str] | None, report: Report) -> No
         if not LABEL.fullmatch(name):
             report.problem(f"{path}.{name}", "expected a label name of letters, digits and _, not first a digit")
         if name in _GENERATED:
-            report.warn(f"{path}.{name}", "the service sets this label itself")
+            report.warn(f"{path}.{name}", "replaces the label that the service writes")
         for word in _PLACEHOLDER.findall(value):
             if not word.startswith(("$VAR", "$QUERY_KEY")):
                 report.warn(f"{path}.{name}", f"{word} stays as it is; there are $VAR and $QUERY_KEY")

@@ -10,6 +10,8 @@ import pytest
 
 from engine.config.sections import LOGGERS
 from engine.errors import ConfigError
+from engine.frame import Batch
+from engine.writer.labels import generated_labels
 from tests.engine.config.conftest import READER, WRITER
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9." + "c2VjcmV0" * 40
@@ -177,3 +179,11 @@ def test_settings_that_change_something_are_not_warned_of(load):
 def test_the_names_of_loggers_are_those_of_the_sources():
     sources = "".join(path.read_text() for path in (Path(__file__).parents[3] / "engine").rglob("*.py"))
     assert set(LOGGERS) == set(re.findall(r'getLogger\("([^"]+)"\)', sources))
+
+
+def test_an_entry_that_replaces_a_label_of_ours_is_said_as_it_is(load):
+    writer = "writer: {datasource_url: 'http://vm', metric_format: {__name__: $VAR, for: $QUERY_KEY, preset: mine}}\n"
+    config = load(writer=writer)
+    assert config.warnings == ("writer.metric_format.preset: replaces the label that the service writes",)
+    batch = Batch(*(None, None), "q", "m", "s", "default")  # of its labels only
+    assert generated_labels(config.writer.metric_format, batch, "y")["preset"] == "mine"
