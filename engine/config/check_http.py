@@ -6,12 +6,14 @@ import errno
 import os
 import re
 import stat
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from engine.config.report import Report
+from engine.config.sections import Parts
 from engine.errors import StartError
 from engine.http import tenant_in, tls_context
 from engine.server.settings import AuthSettings, MonitoringSettings, ServerSettings
@@ -85,6 +87,14 @@ def _check_tls(part: Any, path: str, report: Report) -> None:
         except StartError as err:
             key, _, text = str(err).partition(": ")
             report.problem(f"{path}.{key}", text)
+
+
+def tls_files(parts: Parts) -> tuple[Path, ...]:
+    """The files that connections and listeners are opened with."""
+    clients = (parts.reader, parts.writer, parts.monitoring.push)
+    found = [getattr(part, key, None) for part in clients for key in ("verify_tls", "tls_cert_file", "tls_key_file")]
+    found += [getattr(parts.server.tls, key, None) for key in ("cert_file", "key_file", "client_ca_file")]
+    return tuple(dict.fromkeys(Path(file) for file in found if isinstance(file, str)))
 
 
 def _check_file(file: str | None, path: str, report: Report, *, is_needed: bool = False) -> None:

@@ -158,5 +158,8 @@ class Config:
     state_dir: Path | None = None
     warnings: tuple[str, ...] = ()
     unavailable: tuple[str, ...] = ()
+    # Certificates and keys, and what they held: it is part of what runs.
+    tls_files: tuple[Path, ...] = ()
+    tls_digest: bytes = b""
     # The merged source, for credentials to be recognised by.
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)
