@@ -112,6 +112,7 @@ def test_a_host_that_can_be_asked_is_none(load, url):
     ("keys", "problem"),
     [
         ("class: custom, args: foo", 'models.m.args: "foo", expected a map'),
+        (f"class: custom, custom: {{path: {'a' * 300}}}", "models.m.custom.path: "),
         ("class: custom, args: foo, own: 1", 'models.m.args: "foo", expected a map'),
         ("class: arima, order: [1, 100000, 0]", "models.m.order: [1, 100000, 0], expected to reach back at most 4096"),
         (f"class: arima, order: [1, {10**30}, 0]", "models.m.order: "),
