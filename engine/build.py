@@ -40,6 +40,8 @@ from engine.writer.base import Writer
 from engine.writer.labels import filled
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
+_DATA_VARIABLE = "VMANOMALY_DATA_DUMPS_DIR"
+
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
 _OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 
@@ -122,22 +124,25 @@ def spool_folder(config: Config) -> Path | None:
 
 
 def data_folder() -> str | None:
-    """Where fit windows above the memory budget go, made if it is not there; None is the system's folder.
+    """Where fit windows above the memory budget go; None is the system's folder."""
+    return os.environ.get(_DATA_VARIABLE) or None
+
+
+def make_data_folder() -> None:
+    """Make that folder if it is not there.
 
     Raises
     ------
     StartError : nothing can be put there.
     """
-    folder = os.environ.get("VMANOMALY_DATA_DUMPS_DIR")
-    if not folder:
-        return None
+    if (folder := data_folder()) is None:
+        return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise StartError(f"VMANOMALY_DATA_DUMPS_DIR: {folder}: {err.strerror}, expected a folder") from err
+        raise StartError(f"{_DATA_VARIABLE}: {folder}: {err.strerror}, expected a folder") from err
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise StartError(f"VMANOMALY_DATA_DUMPS_DIR: {folder}: expected a folder that this user may write to")
-    return folder
+        raise StartError(f"{_DATA_VARIABLE}: {folder}: expected a folder that this user may write to")
 
 
 def _in_background(probe: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 
 from engine import __version__
 from engine.admission import Room
-from engine.build import make_reader, make_schedule, make_tasks, make_writer, spool_folder
+from engine.build import make_data_folder, make_reader, make_schedule, make_tasks, make_writer, spool_folder
 from engine.config.schema import Config
 from engine.disk.codec import Record
 from engine.errors import StartError
@@ -69,6 +69,7 @@ class Service:
         """
         log.info("Version: %s; %d threads for kernels, %.1f CPUs, %d MiB of memory",
                  __version__, self.pool.n_workers, cpu_capacity(), memory_capacity() >> 20)  # fmt: skip
+        make_data_folder()
         for server in self._servers:
             server.start()
         self._begin(self._config, {})

@@ -21,6 +21,7 @@ from engine.pool import Pool
 from engine.scheduler.periodic import Task, end_job, start_job
 from engine.scheduler.plan import Schedule, due
 from engine.scheduler.settings import PeriodicSettings
+from engine.service import Service
 from tests.fakes import MemoryReader, MemoryWriter
 
 S, M, H = 1_000, 60_000, 3_600_000
@@ -91,7 +92,10 @@ def test_schedulers_share_the_memory_budget(tmp_path: Path) -> None:
 def test_a_data_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mount" / "data"
     monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(folder))
-    _, tasks, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
+    config, tasks, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}") + "server: {port: 0}\n")
+    service = Service(config)
+    service.start()
+    service.stop()
     assert folder.is_dir()
     window = Window(0, 10 * M, M)
     store = WindowStore(window, "UTC", 0, tasks[0].unit.limits.data_folder)  # no memory: all goes to the disk
@@ -103,8 +107,9 @@ def test_a_data_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: py
 def test_a_data_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(tmp_path / "file" / "data"))
+    config, _, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
     with pytest.raises(StartError, match=r"VMANOMALY_DATA_DUMPS_DIR: .*/file/data: Not a directory"):
-        made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
+        Service(config).start()
 
 
 @pytest.mark.parametrize("section", ["reader", "writer"])
