@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from engine.channels.reader import ChannelReader
 from engine.channels.table import ChannelTable
 from engine.config.schema import Config
 from engine.disk.codec import Record
+from engine.errors import StartError
 from engine.frame import Query, align_down
 from engine.group import Group
 from engine.memory import memory_capacity
@@ -38,6 +40,8 @@ from engine.writer.base import Writer
 from engine.writer.labels import filled
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
+_DATA_VARIABLE = "VMANOMALY_DATA_DUMPS_DIR"
+
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
 _OLDEST_SERIES = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
 
@@ -58,6 +62,15 @@ def settle_ms(reader: ReaderSettings, query: Query) -> int:
     return 30_000 if query.step_ms < 60_000 else 5_000
 
 
+@contextmanager
+def _named(section: str) -> Iterator[None]:
+    try:
+        yield
+    except StartError as err:
+        raise StartError(f"{section}: {err}") from err
+
+
+@_named("reader")
 def make_reader(config: Config, metrics: Metrics) -> Reader:
     """The configured reader."""
     settings = config.reader
@@ -76,6 +89,7 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     return NoopReader()
 
 
+@_named("writer")
 def make_writer(config: Config, metrics: Metrics, spool: Spool | None = None) -> Writer:
     """The configured writer.
 
@@ -107,6 +121,28 @@ def spool_folder(config: Config) -> Path | None:
     if settings.spool is not None and settings.spool.dir is not None:
         return Path(settings.spool.dir).absolute()
     return None if config.state_dir is None else config.state_dir / "spool"
+
+
+def data_folder() -> str | None:
+    """Where fit windows above the memory budget go; None is the system's folder."""
+    return os.environ.get(_DATA_VARIABLE) or None
+
+
+def make_data_folder() -> None:
+    """Make that folder if it is not there.
+
+    Raises
+    ------
+    StartError : nothing can be put there.
+    """
+    if (folder := data_folder()) is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise StartError(f"{_DATA_VARIABLE}: {folder}: {err.strerror}, expected a folder") from err
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(f"{_DATA_VARIABLE}: {folder}: expected a folder that this user may write to")
 
 
 def _in_background(probe: Callable[[], None]) -> None:
@@ -154,7 +190,7 @@ def make_tasks(
         waits_for_late=config.reader.query_from_last_seen_timestamp is True,
         # Each scheduler has one fit at a time.
         memory_budget_bytes=config.settings.memory_budget.bytes_of(memory_capacity()) // len(config.schedulers),
-        data_folder=os.environ.get("VMANOMALY_DATA_DUMPS_DIR"),
+        data_folder=data_folder(),
     )
     tasks = []
     for index, feed in enumerate(feeds.values()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -191,7 +192,13 @@ def run(
     every_s = _interval_s(check_interval)
     if not config and not _DEFAULT_CONFIG.exists():
         raise click.UsageError(f"no CONFIG given, and there is no {_DEFAULT_CONFIG} here", ctx)
-    loaded = _load(config or (_DEFAULT_CONFIG,), strict=strict, state_dir=state_dir)
+    from engine.reload import Reload, log_levels
+
+    paths = config or (_DEFAULT_CONFIG,)
+    load = partial(_load, paths, strict=strict, state_dir=state_dir)
+    # It looks at the files before they are loaded: a change from then on is one.
+    reload = Reload(paths, load, every_s if watch else None)
+    loaded = load()
     if output_spec is not None:
         _write_spec(loaded, output_spec)
     if dry_run:
@@ -199,16 +206,12 @@ def run(
 
         click.echo(describe(loaded), nl=False)
         return 0
-    from engine.reload import Reload, log_levels
-
     log_levels({}, loaded.settings.logger_levels)
     for warning in loaded.warnings:
         logging.getLogger("config").warning("%s", warning)
     from engine import service
 
-    paths = config or (_DEFAULT_CONFIG,)
-    again = partial(_load, paths, strict=strict, state_dir=state_dir)
-    return service.run(loaded, Reload(paths, again, every_s if watch else None))
+    return service.run(loaded, reload)
 
 
 @cli.command()
@@ -237,6 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of a command line: 0 done, 1 configuration or start failed, 2 usage."""
     try:
         arguments = normalise(sys.argv[1:] if argv is None else argv)
+        if argv is None and arguments[0] == "run":
+            # Process 1 of a container has no default: SIGTERM before the service's own handlers would be lost.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         code = cli.main(arguments, prog_name="engine", standalone_mode=False)
     except click.UsageError as err:
         err.show()

@@ -29,6 +29,7 @@ log = logging.getLogger("http")
 KEEPALIVE_S = 30.0
 _LONGEST_RETRY_AFTER_S = 60.0
 
+_TENANT_PATH = re.compile(r"/(?:select|insert)/(\d+(?::\d+)?|multitenant)(?=/|$)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[^\s\"',;]+")
 _PARAMETER = re.compile(r"(?i)((?:authkey|token|password|secret|api_?key)=)[^&\s\"']+")
@@ -96,7 +97,8 @@ class _BearerFile(httpx.Auth):
             if stamp != self._stamp:
                 self._token, self._stamp = self._path.read_text().strip(), stamp
         except OSError as err:
-            log.warning("bearer_token_file %s cannot be read: %s; the last token is used", self._path, err.strerror)
+            # The path may be the token itself, in the wrong place.
+            log.warning("bearer_token_file cannot be read: %s; the last token is used", err.strerror)
         return self._token
 
 
@@ -166,7 +168,7 @@ def client(
         auth = httpx.BasicAuth(connection.user, connection.password or "")
     return httpx.Client(
         auth=auth,
-        verify=_tls(connection),
+        verify=tls_context(connection),
         timeout=timeout_s,
         limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_S),
         headers={"User-Agent": f"engine/{__version__}"},
@@ -175,23 +177,49 @@ def client(
     )
 
 
-def _tls(connection: ConnectionKeys) -> ssl.SSLContext:
-    """The context that `verify_tls`, `tls_cert_file` and `tls_key_file` ask for."""
+def tls_context(connection: ConnectionKeys) -> ssl.SSLContext:
+    """What `verify_tls`, `tls_cert_file` and `tls_key_file` ask for.
+
+    Raises
+    ------
+    StartError : a file cannot be used; the text names its key, not its path, which may be a secret in the wrong place.
+    """
     verify = connection.verify_tls
     try:
         context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    except (OSError, ssl.SSLError) as err:
-        raise StartError(f"verify_tls: {verify}: {err.strerror or err}, expected a file of CA certificates") from err
+    except (OSError, ValueError) as err:
+        raise StartError(f"verify_tls: {_reason(err)}, expected a file of CA certificates") from err
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if connection.tls_cert_file:
         try:
             context.load_cert_chain(connection.tls_cert_file, connection.tls_key_file)
-        except (OSError, ssl.SSLError) as err:
-            files = f"{connection.tls_cert_file}, {connection.tls_key_file}"
-            raise StartError(f"tls_cert_file, tls_key_file: {files}: {err.strerror or err}") from err
+        except (OSError, ValueError) as err:
+            text = "expected a certificate, and its key in tls_key_file, as PEM"
+            raise StartError(f"tls_cert_file: {_reason(err)}, {text}") from err
     return context
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def tenant_in(path: str) -> str | None:
+    """The tenant of a cluster that the path of a URL names."""
+    match = _TENANT_PATH.search(path)
+    return match[1] if match else None
+
+
+def with_tenant(path: str, verb: str, tenant: str | None) -> str:
+    """The path of a base URL with that of a tenant behind it; one that names a tenant already is kept.
+
+    Parameters
+    ----------
+    verb : `select` or `insert`.
+    """
+    path = path.rstrip("/")
+    return f"{path}/{verb}/{tenant}/prometheus" if tenant and tenant_in(path) is None else path
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,8 @@ import os
 import resource
 from pathlib import Path
 
+# Where the limits of the container are.
+CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # cgroup 1 writes a huge number where there is no limit
 
 
@@ -20,7 +22,7 @@ def cpu_capacity() -> float:
 
 def _cgroup2_quota() -> float | None:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (CGROUP / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         return None
@@ -28,8 +30,8 @@ def _cgroup2_quota() -> float | None:
 
 def _cgroup1_quota() -> float | None:
     try:
-        quota = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        quota = int((CGROUP / "cpu/cpu.cfs_quota_us").read_text())
+        period = int((CGROUP / "cpu/cpu.cfs_period_us").read_text())
         return quota / period if quota > 0 else None
     except (OSError, ValueError):
         return None
@@ -38,9 +40,9 @@ def _cgroup1_quota() -> float | None:
 def memory_capacity() -> int:
     """Bytes that this process may use: the least of the cgroup's, the address-space limit and the host's memory."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            limits.append(int(Path(path).read_text()))
+            limits.append(int((CGROUP / name).read_text()))
         except (OSError, ValueError):
             continue
     address_space = resource.getrlimit(resource.RLIMIT_AS)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import queue
 import threading
@@ -11,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config.load import list_files
+from engine.config.load import digest, list_files
 from engine.config.report import Report
 from engine.config.schema import Config
+from engine.config.sections import LOGGER_ALIASES
 from engine.errors import ConfigError, EngineError
 from engine.metrics import Metrics
 
@@ -21,15 +21,21 @@ log = logging.getLogger("reload")
 
 # Files that are being written are left alone until they have been the same for so long.
 _SETTLED_S = 0.5
-_LARGEST_BYTES = 16 << 20
 
 
 def log_levels(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Set the levels of loggers; those no longer named follow their parents again."""
+    before, now = _by_our_names(before), _by_our_names(now)
     for name in before.keys() - now.keys():
         logging.getLogger(name).setLevel(logging.NOTSET)
     for name, level in now.items():
         logging.getLogger(name).setLevel(level)
+
+
+def _by_our_names(levels: Mapping[str, str]) -> dict[str, str]:
+    """Levels by logger; a logger's own name counts before that which vmanomaly has for it."""
+    others = {LOGGER_ALIASES[name]: level for name, level in levels.items() if name in LOGGER_ALIASES}
+    return others | {name: level for name, level in levels.items() if name not in LOGGER_ALIASES}
 
 
 class Reload:
@@ -77,7 +83,7 @@ class Reload:
         started = time.monotonic()
         before, now = self._running, config
         try:
-            if _without_levels(now.source) != _without_levels(before.source):
+            if now.tls_digest != before.tls_digest or _without_levels(now.source) != _without_levels(before.source):
                 apply(now)
                 log.info("Configuration reloaded in %.2f s", time.monotonic() - started)
             elif now.settings.logger_levels != before.settings.logger_levels:
@@ -98,12 +104,12 @@ class Reload:
             is_asked = self._asked.wait(self._every_s)
             self._asked.clear()
             try:
-                digest = self._look()
-                if digest == self._digest and not is_asked:
+                found = self._look()
+                if found == self._digest and not is_asked and not self._is_rotated():
                     continue
-                while not is_asked and (later := self._look_again()) != digest:
-                    digest = later
-                self._digest = digest
+                while not is_asked and (later := self._look_again()) != found:
+                    found = later
+                self._digest = found
                 config = self._load()
             except ConfigError as err:
                 problems = "".join(f"\n  {problem}" for problem in err.problems)
@@ -116,22 +122,17 @@ class Reload:
                     logging.getLogger("config").warning("%s", warning)
                 self._loaded.put(config)
 
+    def _is_rotated(self) -> bool:
+        """Whether a certificate or key is another one than what runs was opened with."""
+        return digest(self._running.tls_files) != self._running.tls_digest
+
     def _look_again(self) -> bytes:
         time.sleep(_SETTLED_S)
         return self._look()
 
     def _look(self) -> bytes:
-        """What the files hold, as a short text; files that cannot be read are part of it."""
-        digest = hashlib.blake2b(digest_size=16)
-        for path in list_files(self._paths, Report()):
-            try:
-                with path.open("rb") as file:
-                    content = file.read(_LARGEST_BYTES + 1)
-            except OSError as err:
-                content = repr(err.errno).encode()
-            digest.update(f"{path}\0{len(content)}\0".encode())
-            digest.update(content)
-        return digest.digest()
+        """What the files of the configuration hold, as a short text."""
+        return digest(list_files(self._paths, Report()))
 
     def _failed(self, message: str, *args: object) -> None:
         log.error(message, *args)

@@ -13,7 +13,7 @@ from types import FrameType
 
 from engine import __version__
 from engine.admission import Room
-from engine.build import make_reader, make_schedule, make_tasks, make_writer, spool_folder
+from engine.build import make_data_folder, make_reader, make_schedule, make_tasks, make_writer, spool_folder
 from engine.config.schema import Config
 from engine.disk.codec import Record
 from engine.errors import StartError
@@ -48,8 +48,8 @@ class Service:
         self.pool = Pool(config.settings.n_workers)
         self.metrics.threads.set(self.pool.n_workers)
         self._servers = self._make_servers(config)
-        self._served_by: object = (config.server, config.monitoring.pull)
-        self._written_by: tuple[object, Path | None] = (None, None)
+        self._served_by: object = (config.server, config.monitoring.pull, config.tls_digest)
+        self._written_by: tuple[object, Path | None, bytes] = (None, None, b"")
         self._spool: Spool | None = None
         # Neither a new configuration nor the one before could be run.
         self.is_broken = False
@@ -69,6 +69,7 @@ class Service:
         """
         log.info("Version: %s; %d threads for kernels, %.1f CPUs, %d MiB of memory",
                  __version__, self.pool.n_workers, cpu_capacity(), memory_capacity() >> 20)  # fmt: skip
+        make_data_folder()
         for server in self._servers:
             server.start()
         self._begin(self._config, {})
@@ -207,7 +208,8 @@ class Service:
     def _next_writer(self, config: Config) -> Writer:
         """The writer that runs, where its settings are the same; else a new one, which goes on with its spool."""
         old, folder = self._writer, spool_folder(config)
-        if old is not None and (config.writer, folder) == self._written_by:
+        wanted = config.writer, folder, config.tls_digest
+        if old is not None and wanted == self._written_by:
             return old
         self._writer = None
         if isinstance(old, VmWriter) and isinstance(config.writer, VmWriterSettings) and folder == self._written_by[1]:
@@ -216,7 +218,7 @@ class Service:
             old.drain(_WRITES_S)
             old.close(0.1)
         made = make_writer(config, self.metrics, self._spool)
-        self._written_by, self._spool = (config.writer, folder), None
+        self._written_by, self._spool = wanted, None
         return made
 
     def _next_store(self, config: Config) -> StateStore | None:
@@ -243,7 +245,7 @@ class Service:
 
     def _change_servers(self, config: Config) -> None:
         """Listen as a configuration says; not at all changed where that is the same."""
-        wanted = config.server, config.monitoring.pull
+        wanted = config.server, config.monitoring.pull, config.tls_digest
         if wanted == self._served_by:
             return
         made = self._make_servers(config)

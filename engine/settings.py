@@ -15,6 +15,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 _ISO = re.compile(r"P(?=T?\d)(?:(\d+)W)?(?:(\d+)D)?T?(?:(\d+)D)?(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
 _ISO_MS = (604_800_000, 86_400_000, 86_400_000, 3_600_000, 60_000, 1_000)
 
+_NUMBER = re.compile(r"[+-]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB|)")
 _UNIT_BYTES = {"": 1, "B": 1} | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
 _UNIT_BYTES |= {f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)}
@@ -125,7 +126,7 @@ UNBOUNDED = Range((-math.inf, math.inf))
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
         text = value.strip().lower().replace(".inf", "inf")
-        return float(text) if text in ("inf", "+inf", "-inf") else None
+        return float(text) if _NUMBER.fullmatch(text) else None
     return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.config.available import tag
+from engine.config.check_http import LABEL, check_connection, check_server, check_tenant, check_url_tenant
 from engine.config.report import Report
-from engine.config.sections import Parts
+from engine.config.sections import LOGGER_ALIASES, LOGGERS, OTHER_LOGGERS, Parts, ServiceSettings
 from engine.models.base import Model
 from engine.reader.settings import ReaderSettings
 from engine.scheduler.settings import BacktestingSettings, OneoffSettings, PeriodicSettings
 from engine.scheduler.start import parse_start
-from engine.server.settings import AuthSettings, MonitoringSettings, ServerSettings
 from engine.settings import Duration, Settings
 
-_TENANT = re.compile(r"(\d{1,10})(?::(\d{1,10}))?")
-_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLACEHOLDER = re.compile(r"\$[A-Za-z_]+")
 _GENERATED = ("model_alias", "scheduler_alias", "preset")
 _FORECAST = re.compile(r"(yhat(?:_lower|_upper)?)_\d+\w*")
-_MAX_TENANT = 2**32 - 1
 
 
 def check_parts(parts: Parts, report: Report) -> None:
@@ -43,11 +37,21 @@ def check_parts(parts: Parts, report: Report) -> None:
     if parts.reader is not None:
         _check_reader(parts.reader, report)
     if parts.writer is not None:
-        _check_connection(parts.writer, "writer", report)
-        check_tenant(getattr(parts.writer, "tenant_id", None), "writer.tenant_id", report)
+        check_connection(parts.writer, "writer", report)
         _check_metric_format(getattr(parts.writer, "metric_format", None), report)
         _check_zone(getattr(parts.writer, "tz", "UTC"), "writer.tz", report)
-    _check_server(parts.server, parts.monitoring, report)
+    check_server(parts.server, parts.monitoring, report)
+    _check_settings(parts.settings, report)
+
+
+def _check_settings(settings: ServiceSettings, report: Report) -> None:
+    for name in settings.logger_levels:
+        is_known = name in LOGGER_ALIASES or name.partition(".")[0] in OTHER_LOGGERS
+        if not is_known and not any(f"{logger}.".startswith(f"{name}.") for logger in LOGGERS):
+            text = f"no logger has this name, expected some of {', '.join(LOGGERS)}"
+            report.warn(f"settings.logger_levels.{name}", text)
+    if settings.retention is not None and settings.retention.ttl is None:
+        report.warn("settings.retention", "has no effect without ttl")
 
 
 def _check_periodic(scheduler: PeriodicSettings, path: str, report: Report) -> None:
@@ -136,65 +140,19 @@ def _check_series(model: Model, path: str, report: Report) -> None:
 
 
 def _check_reader(reader: ReaderSettings, report: Report) -> None:
-    _check_connection(reader, "reader", report)
+    check_connection(reader, "reader", report)
     _check_zone(reader.tz, "reader.tz", report)
     if tag(reader) in ("vm", "local", "vlogs") and not reader.queries:
         report.missing("reader.queries", "expected at least one query")
-    check_tenant(getattr(reader, "tenant_id", None), "reader.tenant_id", report)
     for alias, query in reader.queries.items():
         path = f"reader.queries.{alias}"
         if query.tz is not None:
             _check_zone(query.tz, f"{path}.tz", report)
         check_tenant(query.tenant_id, f"{path}.tenant_id", report)
+        url = getattr(reader, "datasource_url", "")
+        check_url_tenant(url, query.tenant_id, f"{path}.tenant_id", report, "reader.datasource_url")
         if not query.expr.strip():
             report.bad(f"{path}.expr", query.expr, "expected text that is not empty")
-
-
-def check_tenant(tenant: str | None, path: str, report: Report) -> None:
-    """Report a tenant that is none."""
-    if not tenant or tenant == "multitenant":
-        return
-    match = _TENANT.fullmatch(tenant)
-    if match is None or any(int(part) > _MAX_TENANT for part in match.groups() if part):
-        report.bad(path, tenant, 'expected "accountID", "accountID:projectID" or multitenant')
-
-
-def _check_connection(part: Any, path: str, report: Report) -> None:
-    """URL, credentials and TLS of a part that talks HTTP."""
-    key = "url" if hasattr(part, "url") else "datasource_url"
-    if not hasattr(part, key):
-        return
-    url = getattr(part, key)
-    if not _is_url(url):
-        report.bad(f"{path}.{key}", url, "expected a URL like http://victoriametrics:8428")
-    if part.bearer_token is not None and part.bearer_token_file is not None:
-        report.problem(f"{path}.bearer_token", "given beside bearer_token_file, expected one of them")
-    if part.user is not None and (part.bearer_token is not None or part.bearer_token_file is not None):
-        report.problem(f"{path}.user", "basic auth given beside a bearer token, expected one of them")
-    if part.password is not None and part.user is None:
-        report.problem(f"{path}.user", "missing, expected the user of the password")
-    if (part.tls_cert_file is None) != (part.tls_key_file is None):
-        absent = "tls_key_file" if part.tls_key_file is None else "tls_cert_file"
-        report.problem(f"{path}.{absent}", "missing, expected both tls_cert_file and tls_key_file or neither")
-    for name in ("bearer_token_file", "tls_cert_file", "tls_key_file", "verify_tls"):
-        file = getattr(part, name)
-        if isinstance(file, str) and not Path(file).is_file():
-            report.warn(f"{path}.{name}", f"there is no file {file} now")
-    if part.verify_tls is False and url.lower().startswith("https:"):
-        report.warn(f"{path}.verify_tls", "false: anyone on the way can read and change what is sent")
-    for char in (part.bearer_token or "") + (part.user or "") + (part.password or ""):
-        if char in "\r\n":
-            report.problem(f"{path}.{'bearer_token' if part.bearer_token else 'password'}", "holds a line break")
-            break
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
 
 
 def _check_metric_format(labels: Mapping[str, str] | None, report: Report) -> None:
@@ -208,45 +166,13 @@ def _check_metric_format(labels: Mapping[str, str] | None, report: Report) -> No
     if "for" not in labels:
         report.warn(f"{path}.for", "missing: outputs of different queries may become one series")
     for name, value in labels.items():
-        if not _LABEL.fullmatch(name):
+        if not LABEL.fullmatch(name):
             report.problem(f"{path}.{name}", "expected a label name of letters, digits and _, not first a digit")
         if name in _GENERATED:
-            report.warn(f"{path}.{name}", "the service sets this label itself")
+            report.warn(f"{path}.{name}", "replaces the label that the service writes")
         for word in _PLACEHOLDER.findall(value):
             if not word.startswith(("$VAR", "$QUERY_KEY")):
                 report.warn(f"{path}.{name}", f"{word} stays as it is; there are $VAR and $QUERY_KEY")
-
-
-def _check_server(server: ServerSettings, monitoring: MonitoringSettings, report: Report) -> None:
-    prefix = server.path_prefix or ""
-    if not re.fullmatch(r"[A-Za-z0-9_\-./~]*", prefix):
-        report.bad("server.path_prefix", prefix, "expected a path like /anomaly")
-    if server.ui_default_state is not None and not server.ui_default_state.startswith("#/?"):
-        report.bad("server.ui_default_state", server.ui_default_state, "expected text that begins with #/?")
-    if server.auth is not None:
-        _check_auth(server.auth, report)
-    for name in ("cert_file", "key_file", "client_ca_file") if server.tls is not None else ():
-        file = getattr(server.tls, name)
-        if file is not None and not Path(file).is_file():
-            report.bad(f"server.tls.{name}", file, "expected a file that is there")
-    if monitoring.push is not None:
-        _check_connection(monitoring.push, "monitoring.push", report)
-        check_tenant(monitoring.push.tenant_id, "monitoring.push.tenant_id", report)
-        for name in monitoring.push.extra_labels:
-            if not _LABEL.fullmatch(name):
-                text = "expected a label name of letters, digits and _, not first a digit"
-                report.problem(f"monitoring.push.extra_labels.{name}", text)
-
-
-def _check_auth(auth: AuthSettings, report: Report) -> None:
-    """A way in for somebody, and nothing half given."""
-    if (auth.user is None) != (auth.password is None):
-        absent = "user" if auth.user is None else "password"
-        report.problem(f"server.auth.{absent}", "missing, expected both user and password or neither")
-    if auth.user is None and auth.bearer_token is None and auth.bearer_token_file is None:
-        report.problem("server.auth", "empty, expected user and password, bearer_token or bearer_token_file")
-    if auth.user is not None and ":" in auth.user:
-        report.problem("server.auth.user", "holds a colon, which basic auth cannot say")
 
 
 def budget(reader: ReaderSettings) -> Duration:

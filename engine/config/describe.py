@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from engine.config.available import tag
+from engine.config.legacy import DEFAULT_MODEL, DEFAULT_SCHEDULER
 from engine.config.secrets import Masker
 from engine.config.sections import Config, Group
 from engine.frame import Query
@@ -31,9 +32,13 @@ def describe(config: Config) -> str:
 
 def effective_yaml(config: Config) -> str:
     """Every setting with its default filled in, as a configuration that loads again; credentials are masked."""
+    schedulers: dict[str, Any] = {alias: _with_class(s) for alias, s in config.schedulers.items()}
+    models: dict[str, Any] = {alias: _model(alias, config) for alias in config.models}
+    oldest = {"scheduler": schedulers.get(DEFAULT_SCHEDULER), "model": models.get(DEFAULT_MODEL)}
+    # The style of a configuration says which labels are written.
+    is_flat = config.is_oldest_style and all(oldest.values())
     tree = {
-        "schedulers": {alias: _with_class(s) for alias, s in config.schedulers.items()},
-        "models": {alias: _model(alias, config) for alias in config.models},
+        **(oldest if is_flat else {"schedulers": schedulers, "models": models}),
         "reader": {**_with_class(config.reader), "queries": {a: _query(q) for a, q in config.queries.items()}},
         "writer": _with_class(config.writer),
         "settings": _plain(config.settings),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ def _read(path: Path, environ: Mapping[str, str], report: Report) -> Raw:
         report.problem(str(path), "expected a map of sections (reader, writer, models, schedulers, …)")
         return {}
     return document
+
+
+def digest(files: Iterable[Path]) -> bytes:
+    """What files hold, as a short text; that one cannot be read is part of it."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+        except OSError as err:
+            content = repr(err.errno).encode()
+        found.update(f"{path}\0{len(content)}\0".encode())
+        found.update(content)
+    return found.digest()
 
 
 def merge(base: Any, over: Any) -> Any:

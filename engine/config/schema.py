@@ -12,12 +12,13 @@ import msgspec
 from engine.config.attach import attach, warn_of_orphans
 from engine.config.available import missing_parts, shards, tag, warn_of_no_effect
 from engine.config.check_groups import check_groups
+from engine.config.check_http import tls_files
 from engine.config.check_parts import check_parts
 from engine.config.classes import MODELS, READERS, SCHEDULERS, WRITERS, ClassTable
 from engine.config.convert import to_settings
 from engine.config.document import unset_variables
 from engine.config.legacy import Raw, unflatten
-from engine.config.load import read_files
+from engine.config.load import digest, read_files
 from engine.config.queries import resolve_queries
 from engine.config.report import Report
 from engine.config.secrets import Masker
@@ -88,6 +89,8 @@ def load_config(
         state_dir=state_dir,
         warnings=report.warnings,
         unavailable=missing_parts(parts, preset, n_shards),
+        tls_files=tls_files(parts),
+        tls_digest=digest(tls_files(parts)),
         source=raw,
     )
 
@@ -214,7 +217,9 @@ def component(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
     if entry.alias == "custom":
         known = {field.encode_name for field in msgspec.structs.fields(kind)} | {"class"}
         own = {key: value for key, value in spec.items() if key not in known}
-        spec = {k: v for k, v in spec.items() if k in known} | {"args": {**(spec.get("args") or {}), **own}}
+        args = spec.get("args") or {}
+        if isinstance(args, dict):
+            spec = {k: v for k, v in spec.items() if k in known} | {"args": {**args, **own}}
     return to_settings(kind, spec, path, report, hint=_ARGS_HINT if table is MODELS else "")
 
 

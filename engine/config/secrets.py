@@ -12,6 +12,8 @@ MASK = "***"
 _SECRET_KEY = re.compile(r"passw|token|secret|credential|api_?key|authorization", re.IGNORECASE)
 # Paths, not secrets: they must be readable to be checked.
 _NOT_SECRET = re.compile(r"_file$|_path$")
+# Maps whose keys are names that the operator chose: `llm_tokens` is a query, not a credential.
+_NAMED = frozenset({"schedulers", "models", "queries", "metric_format", "extra_labels", "logger_levels"})
 # Greedy up to the last @: a password may hold any character.
 _IN_URL = re.compile(r"(?<=://)\S*@")
 _IN_URL_QUERY = re.compile(r"([?&][^=&\s]*(?:passw|token|secret|key|auth)[^=&\s]*=)[^&\s\"']+", re.IGNORECASE)
@@ -43,12 +45,18 @@ class Masker:
             text = text.replace(secret, MASK)
         return _IN_URL_QUERY.sub(rf"\1{MASK}", _IN_URL.sub(f"{MASK}@", text))
 
-    def value(self, key: str, value: Any) -> Any:
-        """A copy of a value from the configuration without credentials."""
-        if is_secret(key) and value is not None and not isinstance(value, bool):
+    def value(self, key: str, value: Any, *, is_name: bool = False) -> Any:
+        """A copy of a value from the configuration without credentials.
+
+        Parameters
+        ----------
+        is_name : the key is a name that the operator chose.
+        """
+        if not is_name and is_secret(key) and value is not None and not isinstance(value, bool):
             return MASK
         if isinstance(value, Mapping):
-            return {self.text(str(k)): self.value(str(k), v) for k, v in value.items()}
+            names = not is_name and key in _NAMED
+            return {self.text(str(k)): self.value(str(k), v, is_name=names) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(key, item) for item in value]
         if isinstance(value, int | float) and type(value) not in (int, float, bool):
@@ -61,14 +69,23 @@ class Masker:
         return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
-def _credentials(raw: Any, key: str = "") -> Iterator[str]:
-    if isinstance(raw, Mapping):
+def _credentials(raw: Any, key: str = "", *, is_name: bool = False) -> Iterator[str]:
+    if not is_name and is_secret(key):
+        yield from _scalars(raw)
+    elif isinstance(raw, Mapping):
         for name, value in raw.items():
-            yield from _credentials(value, str(name))
+            yield from _credentials(value, str(name), is_name=not is_name and key in _NAMED)
     elif isinstance(raw, list | tuple):
         for item in raw:
-            yield from _credentials(item, key)
-    elif raw is not None and is_secret(key):
-        yield str(raw)
+            yield from _credentials(item)
     elif isinstance(raw, str) and (match := _IN_URL.search(raw)):
         yield from match[0][:-1].split(":", 1)[1:]
+
+
+def _scalars(raw: Any) -> Iterator[str]:
+    """Texts and numbers at any depth."""
+    if isinstance(raw, Mapping | list | tuple):
+        for item in raw.values() if isinstance(raw, Mapping) else raw:
+            yield from _scalars(item)
+    elif raw is not None and not isinstance(raw, bool):
+        yield str(raw)

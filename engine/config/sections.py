@@ -24,6 +24,16 @@ from engine.settings import Duration, Settings, Size
 
 SchedulerSettings = PeriodicSettings | OneoffSettings | BacktestingSettings | NoopSchedulerSettings
 
+# Names of our loggers, each also by the part before a point.
+LOGGERS = (
+    *("config", "demo", "http", "model", "monitoring", "monitoring.access", "monitoring.push", "reader", "reader.vm"),
+    *("reload", "scheduler", "service", "state", "writer.local", "writer.spool", "writer.vm"),
+)
+# What vmanomaly calls them where it has other names.
+LOGGER_ALIASES = {"vmanomaly": "service", "util.files": "reload"}
+# Of libraries that log.
+OTHER_LOGGERS = ("asyncio", "httpcore", "httpx", "numba", "uvicorn")
+
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _LEAST_BYTES = 16 << 20
 
@@ -148,5 +158,8 @@ class Config:
     state_dir: Path | None = None
     warnings: tuple[str, ...] = ()
     unavailable: tuple[str, ...] = ()
+    # Certificates and keys, and what they held: it is part of what runs.
+    tls_files: tuple[Path, ...] = ()
+    tls_digest: bytes = b""
     # The merged source, for credentials to be recognised by.
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -22,6 +22,7 @@ from kernels.arima_run import run_arima
 Order = Annotated[int, Meta(ge=0)]
 # A polynomial of this degree is as far as differences and seasons may reach back.
 _FURTHEST = 4096
+_NO_SEASON = [0, 0, 0, 0]
 # What a series without a fit has seen: no number of points lets its score count.
 _NEVER = -(2**62)
 
@@ -70,9 +71,11 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
             return problems
         args = msgspec.convert(self.args, ArimaArgs)
         season, n_differences = args.seasonal_order, self.order[1] + (args.seasonal_order or [0, 0])[1]
-        if season and (len(season) != 4 or (any(season[:3]) and season[3] < 2)):
+        if self._degree(_NO_SEASON) > _FURTHEST:
+            problems.append(f"order: {self.order}, expected to reach back at most {_FURTHEST} points")
+        elif season and (len(season) != 4 or (any(season[:3]) and season[3] < 2)):
             problems.append(f"args.seasonal_order: {season}, expected four whole numbers [P, D, Q, s], s at least 2")
-        elif self.orders().difference.size + self._reach() > _FURTHEST:
+        elif self._degree(season or _NO_SEASON) > _FURTHEST:
             problems.append(f"args.seasonal_order: {season}, expected to reach back at most {_FURTHEST} points")
         if args.trend == "t" and n_differences != 1:
             problems.append("args.trend: t, expected c or n: a drift needs exactly one difference")
@@ -84,7 +87,7 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
     def orders(self) -> Orders:
         """The model as the kernels take it."""
         args = msgspec.convert(self.args, ArimaArgs)
-        sp, sd, sq, period = args.seasonal_order or [0, 0, 0, 0]
+        sp, sd, sq, period = args.seasonal_order or _NO_SEASON
         p, d, q = self.order
         difference = np.ones(1)
         for lag, times in ((1, d), (period, sd)):
@@ -96,14 +99,16 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
         has_mean = trend == "t" or (trend == "c" and not d + sd)
         return Orders(p, q, sp, sq, max(period, 1), int(has_mean), difference)
 
-    def _reach(self) -> int:
-        """How many values and errors a prediction looks back at."""
-        o = self.orders()
-        return max(o.p + o.sp * o.period + o.difference.size - 1, o.q + o.sq * o.period, 1)
+    def _degree(self, season: list[int]) -> int:
+        """Differences and what a prediction looks back at together: numbers only, as nothing has bounded them yet."""
+        (p, d, q), (sp, sd, sq, period) = self.order, season
+        difference = d + sd * period
+        return 1 + difference + max(p + sp * period + difference, q + sq * period, 1)
 
     def _columns(self, n_series: int) -> dict[str, NDArray[Any]]:
         o = self.orders()
-        reach = self._reach()
+        # How many values and errors a prediction looks back at.
+        reach = max(o.p + o.sp * o.period + o.difference.size - 1, o.q + o.sq * o.period, 1)
         return {
             "raw": np.zeros((n_series, o.p + o.q + o.sp + o.sq + o.has_mean)),
             "sigma": np.zeros(n_series),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import threading
 import traceback
@@ -24,7 +25,7 @@ _loaded: dict[Path, type[Any]] = {}
 def find_file(configured: str) -> Path | None:
     """The file with the class: the configured one, else the first that exists of the places in vmanomaly's image."""
     files = (Path(configured),) if configured else DEFAULT_FILES
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 def load_class(file: Path) -> type[Any]:

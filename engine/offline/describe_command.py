@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from engine.build import make_reader, settle_ms
+from engine.build import data_folder, make_data_folder, make_reader, settle_ms
 from engine.config.schema import load_config
 from engine.errors import InputError
 from engine.fitting import WindowStore
@@ -118,7 +118,8 @@ def _of_query(options: Options) -> tuple[list[Frame], SeriesTable]:
     start_ms = -align_down(-(end_ms - windows[alias]), query.step_ms)
     window = Window(start_ms, end_ms, query.step_ms)
     budget = config.settings.memory_budget.bytes_of(memory_capacity())
-    store, seen = WindowStore(window, query.tz, budget, os.environ.get("VMANOMALY_DATA_DUMPS_DIR")), set[int]()
+    make_data_folder()
+    store, seen = WindowStore(window, query.tz, budget, data_folder()), set[int]()
     reader = make_reader(config, Metrics())
     try:
         for piece, samples in reader.read(query, window, alias):

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.errors import ReadError
 from engine.frame import Query, Window
-from engine.http import Wires, client, error_code, explain, is_loopback, redact
+from engine.http import Wires, client, error_code, explain, is_loopback, redact, with_tenant
 from engine.reader.refusals import TemporaryReadError, TooMuchError, clean, refusal, shortened
 from engine.reader.settings import VmReaderSettings
 
@@ -62,9 +62,7 @@ class RangeEndpoint:
 
     def url(self, tenant: str) -> str:
         """Where queries of a tenant go; no credentials. A URL that has a cluster's path already is kept."""
-        path = self._base.path.rstrip("/")
-        if tenant and "/select/" not in f"{path}/":
-            path += f"/select/{tenant}/prometheus"
+        path = with_tenant(self._base.path, "select", tenant)
         return str(self._base.copy_with(path=f"{path}/{self._settings.query_range_path.lstrip('/')}"))
 
     def get(self, query: Query, window: Window, observe: Observe, timeout_s: float = math.inf) -> bytearray:

@@ -19,13 +19,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from engine.errors import StartError
 from engine.metrics import Metrics
 from engine.server.guard import Guard, Protocol
-from engine.server.settings import AuthSettings, TlsSettings
+from engine.server.settings import AuthSettings, ServerSettings, TlsSettings
 
 log = logging.getLogger("monitoring")
 access = logging.getLogger("monitoring.access")
@@ -60,13 +60,14 @@ def create_app(metrics: Metrics, path_prefix: str = "", auth: AuthSettings | Non
         headers = error.headers if isinstance(error, HTTPException) else None
         return JSONResponse({"error": detail}, status_code=status, headers=headers)
 
-    routes: list[Any] = [Route("/health", health), Route("/metrics", show_metrics)]
     prefix = path_prefix.strip("/")
-    app = Starlette(
-        routes=[Mount(f"/{prefix}", routes=routes)] if prefix else routes,
-        exception_handlers={HTTPException: refuse, Exception: refuse},
-    )
-    return app if auth is None else Guard(app, auth, f"/{prefix}/health" if prefix else "/health")
+    base = f"/{prefix}" if prefix else ""
+    # With a slash at the end too: a redirect would name the host that a proxy asked for, which is not the client's.
+    routes = [Route(f"{base}/health{end}", health) for end in ("", "/")]
+    routes += [Route(f"{base}/metrics{end}", show_metrics) for end in ("", "/")]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refuse, Exception: refuse})
+    app.router.redirect_slashes = False
+    return app if auth is None else Guard(app, auth, f"{base}/health")
 
 
 class _Selection:
@@ -106,6 +107,16 @@ def _uvicorn_config(app: ASGIApp, tls: TlsSettings | None, wanted: Mapping[str, 
         key = "server.tls" if tls is not None and isinstance(err, OSError) else "server.uvicorn_config"
         raise StartError(f"{key}: {type(err).__name__}: {err}") from err
     return config
+
+
+def check_listener(server: ServerSettings) -> None:
+    """Raise what a start with these settings would.
+
+    Raises
+    ------
+    StartError : uvicorn does not take them.
+    """
+    _uvicorn_config(Starlette(), server.tls, server.uvicorn_config)
 
 
 class Server:

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client import generate_latest
 
 from engine.errors import StartError
-from engine.http import client, error_code, explain
+from engine.http import client, error_code, explain, with_tenant
 from engine.metrics import Metrics
 from engine.server.settings import PushSettings
 
@@ -25,12 +25,14 @@ _REPEAT_LOG_S = 600.0
 def push_url(settings: PushSettings) -> httpx.URL:
     """Where samples go: the text import API below the URL, or below the tenant's path of a cluster.
 
-    A URL that already names an import path is kept. Labels that every sample gets are parameters.
+    A URL that already names an import path is kept, except the one for JSON lines, which takes no text. Labels that
+    every sample gets are parameters.
     """
     url = httpx.URL(settings.url)
+    if url.path.rstrip("/").endswith("/api/v1/import"):
+        url = url.copy_with(path=url.path.rstrip("/").removesuffix("/api/v1/import"))
     if "/api/v1/import" not in url.path:
-        tenant = f"/insert/{settings.tenant_id}/prometheus" if settings.tenant_id else ""
-        url = url.copy_with(path=f"{url.path.rstrip('/')}{tenant}/api/v1/import/prometheus")
+        url = url.copy_with(path=f"{with_tenant(url.path, 'insert', settings.tenant_id)}/api/v1/import/prometheus")
     return url
 
 

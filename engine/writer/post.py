@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from engine.errors import StartError, WriteError
-from engine.http import client, error_code, explain, is_loopback, redact, retry_after_s
+from engine.http import client, error_code, explain, is_loopback, redact, retry_after_s, with_tenant
 from engine.writer.settings import VmWriterSettings
 
 # Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
@@ -30,8 +30,8 @@ class TemporaryWriteError(WriteError):
 def import_url(settings: VmWriterSettings) -> httpx.URL:
     """The import endpoint, below the tenant's path of a cluster where there is a tenant; without credentials."""
     base = httpx.URL(settings.datasource_url).copy_with(userinfo=b"")
-    tenant = f"/insert/{settings.tenant_id}/prometheus" if settings.tenant_id else ""
-    return base.copy_with(path=f"{base.path.rstrip('/')}{tenant}/{settings.import_json_path.lstrip('/')}")
+    path = with_tenant(base.path, "insert", settings.tenant_id)
+    return base.copy_with(path=f"{path}/{settings.import_json_path.lstrip('/')}")
 
 
 class ImportEndpoint:

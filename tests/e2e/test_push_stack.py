@@ -41,7 +41,8 @@ def test_every_sample_of_the_registry_arrives_with_the_labels_of_the_instance(st
 
 def test_extra_labels_replace_job_and_instance(stack: Stack) -> None:
     labels = {"job": "mine", "instance": "here"}
-    pusher = Pusher(PushSettings(url=stack.vm, extra_labels=labels), Metrics(), port=1)
+    json_lines = f"{stack.vm}/api/v1/import"  # takes no text, but answers 204
+    pusher = Pusher(PushSettings(url=json_lines, extra_labels=labels), Metrics(), port=1)
     assert pusher.push()
     assert pusher.stop(1)
     until(lambda: stack.series('vmanomaly_start_time_seconds{job="mine",instance="here"}'), 30, "the replaced labels")

@@ -13,6 +13,7 @@ import pytest
 
 from engine import __version__, cli
 from engine.cli import main, normalise
+from tests.e2e.stack import until
 
 CONFIG = """
 schedulers: {s: {infer_every: 1m, fit_window: 1d}}
@@ -29,7 +30,7 @@ def _logging_as_before():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("reader.vm", "model"):
+    for name in ("reader.vm", "model", "reload", "service"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -163,6 +164,29 @@ def test_an_interval_that_is_none_is_told(config, served, capsys, interval):
     assert not served
 
 
+def test_trap_37_a_file_that_changes_while_it_is_loaded_has_changed(config, monkeypatch):
+    import engine.service
+    from engine.metrics import Metrics
+
+    given = []
+    monkeypatch.setattr(engine.service, "run", lambda running, reload: given.append((running, reload)) or 0)
+    load = cli._load
+
+    def load_while_it_changes(*args, **keys):
+        loaded = load(*args, **keys)
+        if not given:
+            Path(config).write_text(CONFIG.replace("zscore_online", "mad_online"))
+        return loaded
+
+    monkeypatch.setattr(cli, "_load", load_while_it_changes)
+    assert main([config, "--watch", "-configCheckInterval=100ms"]) == 0
+    ((running, reload),) = given
+    found = []
+    reload.start(running, Metrics())
+    until(lambda: reload.serve(found.append) or found, 20, "the change is seen")
+    assert type(found[0].models["m"]).__name__ != type(running.models["m"]).__name__
+
+
 @pytest.mark.parametrize("flag", ["--state-dir=/tmp/state", "-stateDir=/tmp/state"])
 def test_state_dir_says_where_state_is_and_turns_it_on(config, served, flag):
     assert main([config, flag]) == 0
@@ -217,6 +241,17 @@ def test_log_lines_and_levels(config, served, tmp_path, capsys):
     assert line.endswith(" - reader.vm - DEBUG - hello")
     assert line[4] == "-"
     assert line[23:26] == " - "
+
+
+def test_roots_that_vmanomaly_documents_are_levels_of_ours(config, served, tmp_path):
+    extra = tmp_path / "levels.yaml"
+    extra.write_text("settings: {logger_levels: {vmanomaly: debug, util.files: error, service: warning}}\n")
+    assert main([config, str(extra)]) == 0
+    assert logging.getLogger("reload").level == logging.ERROR
+    assert logging.getLogger("service").level == logging.WARNING  # by its own name
+    extra.write_text("settings: {logger_levels: {vmanomaly: debug}}\n")
+    assert main([config, str(extra)]) == 0
+    assert logging.getLogger("service").level == logging.DEBUG
 
 
 def test_fatal_is_a_level(config, served):

@@ -64,7 +64,7 @@ def test_a_token_file_that_is_gone_leaves_the_last_token(tmp_path: Path, caplog:
     path.write_text("last")
     requests = sent(Connection(bearer_token_file=str(path)), 2, lambda: path.unlink(missing_ok=True))
     assert requests[1].headers["Authorization"] == "Bearer last"
-    assert f"bearer_token_file {path} cannot be read" in caplog.text
+    assert "bearer_token_file cannot be read" in caplog.text
     assert "last" not in caplog.text.replace("last token", "")
 
 
@@ -75,9 +75,9 @@ def test_redirects_are_not_followed() -> None:
 @pytest.mark.parametrize(
     ("keys", "name"),
     [
-        ({"verify_tls": "/no/such/ca.pem"}, "verify_tls: /no/such/ca.pem"),
+        ({"verify_tls": "/no/such/ca.pem"}, "verify_tls: No such file"),
         ({"verify_tls": __file__}, "verify_tls"),
-        ({"tls_cert_file": "/no/cert.pem", "tls_key_file": "/no/key.pem"}, "tls_cert_file, tls_key_file: /no/cert.pem"),
+        ({"tls_cert_file": "/no/cert.pem", "tls_key_file": "/no/key.pem"}, "tls_cert_file: No such file"),
         ({"tls_cert_file": __file__, "tls_key_file": __file__}, "tls_cert_file"),
     ],
 )

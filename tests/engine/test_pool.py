@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.memory import cpu_capacity
+import engine.memory
+from engine.memory import cpu_capacity, memory_capacity
 from engine.pool import Pool
 
 
@@ -63,6 +66,40 @@ def test_several_callers_share_the_threads() -> None:
     assert results == {k: [500] * 50 for k in range(4)}
 
 
-def test_without_a_number_the_pool_has_the_cpus_of_this_process() -> None:
-    assert Pool().n_workers == Pool(-1).n_workers == max(1, int(cpu_capacity()))
+@pytest.mark.parametrize(
+    ("files", "cpus", "n_workers"),
+    [
+        ({"cpu.max": "50000 100000"}, 0.5, 1),
+        ({"cpu.max": "300000 100000"}, 3, 3),
+        ({"cpu.max": "350000 100000"}, 3.5, 3),
+        ({"cpu.max": "max 100000"}, 8, 8),
+        ({"cpu.max": "6400000 100000"}, 8, 8),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8, 8),
+        ({}, 8, 8),
+    ],
+)
+def test_trap_21_the_pool_has_the_cpus_of_the_container_and_not_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: float, n_workers: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(engine.memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))  # of a host with more than that
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert cpu_capacity() == cpus
+    assert Pool().n_workers == Pool(-1).n_workers == n_workers
     assert Pool(7).n_workers == 7
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_trap_21_memory_is_the_containers_and_not_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(engine.memory, "CGROUP", tmp_path)
+    host = memory_capacity()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for text, expected in ((f"{100 << 20}", 100 << 20), ("max", host), (f"{(1 << 63) - 4096}", host)):
+        (tmp_path / name).write_text(f"{text}\n")
+        assert memory_capacity() == expected

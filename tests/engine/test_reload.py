@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from tests.e2e.stack import Engine, free_port, running, until
 from tests.engine.scripted import ScriptedVm, value_at
+from tests.engine.server.test_guard import certificate
 
 BASE = """
 schedulers:
@@ -33,6 +35,7 @@ writer:
   datasource_url: {url}
 """
 OTHER = "  m: {class: mad_online, queries: [q], schedulers: [fast], min_n_samples_seen: 1}\nreader:"
+ENGINE = str(Path(sys.executable).parent / "engine")
 BROKEN = (
     "models: {z: {class: zscore_onlin}}",
     "{{{",
@@ -182,14 +185,15 @@ def test_trap_37_a_configuration_that_cannot_run_leaves_the_one_before(vm: Scrip
     engine.reloaded(
         engine.text.replace("writer:\n", "writer:\n  tls_cert_file: /none\n  tls_key_file: /none\n"), "failure"
     )
-    assert "Reload apply failed" in engine.log
-    assert "tls_cert_file" in engine.log
+    assert "Reload aborted" in engine.log
+    assert "writer.tls_cert_file: " in engine.log
     with ScriptedServer() as taken:
         server = next(path for path in engine.path.parent.glob("config-*-1.yml"))
         before, n_failed = server.read_text(), engine.reloads("failure")
         server.write_text(f"server: {{addr: 127.0.0.1, port: {taken}}}\n")
         engine.change(engine.text)
         until(lambda: engine.reloads("failure") > n_failed, 20, "the port is taken", lambda: engine.log)
+        assert "Reload apply failed" in engine.log
         server.write_text(before)
     n = engine.reloads("success")
     until(lambda: engine.reloads("success") > n, 20, "as before", lambda: engine.log)
@@ -222,9 +226,8 @@ def test_trap_36_symbolic_links_that_are_switched_as_kubernetes_does(vm: Scripte
     engine = Engine.__new__(Watched)
     engine.port, engine.log_path = port, tmp_path / "log"
     words = ["--watch", "--config-check-interval", "0.2s"]
-    command = str(Path(sys.executable).parent / "engine")
     with engine.log_path.open("ab") as log:
-        engine.process = subprocess.Popen([command, str(tmp_path / "config.yaml"), *words], stdout=log, stderr=log)
+        engine.process = subprocess.Popen([ENGINE, str(tmp_path / "config.yaml"), *words], stdout=log, stderr=log)
     with running(engine):
         until(lambda: vm.written, 30, "scores", lambda: engine.log)
         (tmp_path / "..new").symlink_to("..2")
@@ -282,6 +285,37 @@ def test_trap_35_and_38_files_that_vanish_or_cannot_be_read_stop_nothing(vm: Scr
     engine.reloaded(text)
     time.sleep(1.5)
     assert engine.fits("z") == 1
+    is_whole(vm)
+
+
+@pytest.mark.parametrize("options", [("--watch", "-configCheckInterval=200ms"), ()])
+def test_certificates_that_rotate_are_read_again(vm: ScriptedVm, tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "next").mkdir()
+    files = [Path(file) for file in certificate(tmp_path, "mine")]
+    later = [Path(file) for file in certificate(tmp_path / "next", "mine")]
+    expected, port = later[0].read_text(), free_port()
+    tls = f"{{cert_file: {files[0]}, key_file: {files[1]}}}"
+    config, log = tmp_path / "config.yml", tmp_path / "log"
+    config.write_text(BASE.format(url=vm.url) + f"server: {{addr: 127.0.0.1, port: {port}, tls: {tls}}}\n")
+    with log.open("ab") as file:
+        service = subprocess.Popen([ENGINE, str(config), *options], stdout=file, stderr=file)
+    try:
+        until(lambda: vm.written, 30, "scores", log.read_text)
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == files[0].read_text()
+        for old, new in zip(files, later, strict=True):
+            os.replace(new, old)
+        if not options:
+            service.send_signal(signal.SIGHUP)
+        until(lambda: "Configuration reloaded" in log.read_text(), 20, "they are read again", log.read_text)
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == expected
+        n = len(vm.written["y 1"])
+        until(lambda: len(vm.written["y 1"]) > n + 2, 20, "scores go on", log.read_text)
+        service.send_signal(signal.SIGHUP)
+        until(lambda: "is what runs already" in log.read_text(), 20, "no change", log.read_text)
+    finally:
+        service.terminate()
+        assert service.wait(15) == 0
+    assert log.read_text().count("Configuration reloaded") == 1
     is_whole(vm)
 
 

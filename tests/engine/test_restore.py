@@ -170,8 +170,10 @@ def test_trap_restore_state_needs_a_folder(tmp_path: Path) -> None:
     assert (config.state_dir, config.settings.restore_state) == (tmp_path / "dumps", True)
 
 
-def test_trap_7_with_start_from_inference_goes_on_at_once(tmp_path: Path) -> None:
-    start = datetime.fromtimestamp(T0 / 1000, UTC).isoformat()
+@pytest.mark.parametrize("spelling", ["%Y-%m-%dT%H:%M:%SZ", "%H:%M"])
+def test_trap_7_with_start_from_inference_goes_on_at_once(tmp_path: Path, spelling: str) -> None:
+    # A clock time that is past means tomorrow's: the second life is a day before its first fit.
+    start = datetime.fromtimestamp(T0 / 1000, UTC).strftime(spelling)
     fixed = BASE.replace("fit_every: 2h", f'fit_every: 2h, start_from: "{start}"')
     assert Life(tmp_path, -1, 30, fixed).fits() == {"z": 1, "mad": 1, "both": 1}
     life = Life(tmp_path, 31, 40, fixed)

@@ -6,16 +6,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import certifi
+import numpy as np
 import pytest
 
-from engine.build import make_schedule, make_tasks
+from engine.build import make_reader, make_schedule, make_tasks, make_writer
 from engine.config.schema import Config, load_config
+from engine.errors import StartError
+from engine.fitting import WindowStore
+from engine.frame import Frame, Window
 from engine.memory import memory_capacity
 from engine.metrics import Metrics
 from engine.pool import Pool
 from engine.scheduler.periodic import Task, end_job, start_job
 from engine.scheduler.plan import Schedule, due
 from engine.scheduler.settings import PeriodicSettings
+from engine.service import Service
 from tests.fakes import MemoryReader, MemoryWriter
 
 S, M, H = 1_000, 60_000, 3_600_000
@@ -81,6 +87,41 @@ def test_schedulers_share_the_memory_budget(tmp_path: Path) -> None:
     assert alone == pytest.approx(0.6 * memory_capacity(), rel=0.01)
     shared = text.replace("models:", "  t: {class: periodic, infer_every: 1m, fit_window: 1d}\nmodels:")
     assert made(tmp_path, shared)[1][0].unit.limits.memory_budget_bytes == alone // 2
+
+
+def test_a_data_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mount" / "data"
+    monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(folder))
+    config, tasks, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}") + "server: {port: 0}\n")
+    service = Service(config)
+    service.start()
+    service.stop()
+    assert folder.is_dir()
+    window = Window(0, 10 * M, M)
+    store = WindowStore(window, "UTC", 0, tasks[0].unit.limits.data_folder)  # no memory: all goes to the disk
+    values = np.arange(11.0)[None]
+    store.add(Frame(np.array([0]), window.timestamps_ms(), values, M, "UTC"))
+    np.testing.assert_array_equal(next(store.blocks(np.array([0]), 10 * M)).values, values)
+
+
+def test_a_data_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(tmp_path / "file" / "data"))
+    config, _, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
+    with pytest.raises(StartError, match=r"VMANOMALY_DATA_DUMPS_DIR: .*/file/data: Not a directory"):
+        Service(config).start()
+
+
+@pytest.mark.parametrize("section", ["reader", "writer"])
+def test_a_part_that_cannot_be_made_is_named(tmp_path: Path, section: str) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(certifi.where()).read_bytes())
+    text = BASE.replace("{QUERIES}", "{a: {expr: u}}").replace(f"{section}: {{", f'{section}: {{verify_tls: "{ca}", ')
+    config = made(tmp_path, text)[0]
+    ca.unlink()
+    make: Any = {"reader": make_reader, "writer": make_writer}[section]
+    with pytest.raises(StartError, match=f"^{section}: verify_tls: No such file"):
+        make(config, Metrics())
 
 
 def test_multivariate_models_on_the_same_queries_share_a_unit_beside_those_of_single_queries(tmp_path: Path) -> None:

@@ -58,13 +58,23 @@ def test_the_text_of_a_duration_parses_back(length_ms: int) -> None:
 
 @pytest.mark.parametrize(
     ("value", "pair"),
-    [(3, (3, 3)), (0.5, (0.5, 0.5)), ([1, 2], (1, 2)), ([4], (4, 4)), ((0, 7.5), (0, 7.5))],
+    [
+        (3, (3, 3)),
+        (0.5, (0.5, 0.5)),
+        ([1, 2], (1, 2)),
+        ([4], (4, 4)),
+        ((0, 7.5), (0, 7.5)),
+        ("0.5", (0.5, 0.5)),
+        (["1", 2], (1, 2)),
+    ],
 )
 def test_one_number_of_a_pair_is_for_both_sides(value: Any, pair: tuple[float, float]) -> None:
     assert Pair.parse(value) == pair
 
 
-@pytest.mark.parametrize("value", [-1, [1, -2], [1, 2, 3], [], "5", None, True, math.nan, math.inf, {}])
+@pytest.mark.parametrize(
+    "value", [-1, [1, -2], [1, 2, 3], [], "five", "-5", "1_0", "nan", None, True, math.nan, math.inf, {}]
+)
 def test_a_bad_pair_says_what_was_expected(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a number >= 0"):
         Pair.parse(value)
@@ -79,13 +89,18 @@ def test_a_bad_pair_says_what_was_expected(value: Any) -> None:
         (["-inf", "+Inf"], (-math.inf, math.inf)),
         (["-.inf", ".inf"], (-math.inf, math.inf)),
         ([-math.inf, 3], (-math.inf, 3)),
+        ([0, "100"], (0, 100)),  # what a quoted placeholder becomes
+        (["-1.5e3", " 2 "], (-1500, 2)),
     ],
 )
 def test_a_range_may_be_open(value: Any, bounds: tuple[float, float]) -> None:
     assert Range.parse(value) == bounds
 
 
-@pytest.mark.parametrize("value", [[1, 0], [0], [0, 1, 2], 5, "0,1", [0, math.nan], [0, "5"], [True, 2], None])
+@pytest.mark.parametrize(
+    "value",
+    [[1, 0], [0], [0, 1, 2], 5, "0,1", [0, math.nan], [0, "5x"], [0, "nan"], ["9", "10", "11"], [True, 2], None],
+)
 def test_a_bad_range_says_what_was_expected(value: Any) -> None:
     with pytest.raises(ValueError, match="expected \\[min, max\\]"):
         Range.parse(value)

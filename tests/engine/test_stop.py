@@ -84,6 +84,22 @@ def test_in_the_middle_of_scoring(vm: ScriptedVm, tmp_path: Path) -> None:
     is_whole(vm)
 
 
+def test_before_it_runs_as_process_1_too_which_has_no_default_for_signals(tmp_path: Path) -> None:
+    model = tmp_path / "model.py"
+    model.write_text('import time\nprint("loading", flush=True)\ntime.sleep(60)\n')
+    config = CONFIG.format(url="http://127.0.0.1:1").replace("class: zscore_online", "class: custom")
+    (tmp_path / "config.yml").write_text(f"{config}custom: {{path: {model}}}\n")
+    words = [str(Path(sys.executable).with_name("engine")), str(tmp_path / "config.yml")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"loading\n"
+            process.terminate()
+            assert process.wait(STOP_S) == 0  # -SIGTERM without a handler: process 1 would have gone on
+        finally:
+            process.kill()
+
+
 def test_in_the_middle_of_a_fit(vm: ScriptedVm, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "config.yml").write_text(f"{CONFIG.format(url=vm.url)}server: {{addr: 127.0.0.1, port: {port}}}\n")

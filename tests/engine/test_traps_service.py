@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import engine.http
-from engine import __version__
+import engine.scheduler.periodic
 from engine.build import make_tasks
 from engine.config.schema import load_config
 from engine.errors import ReadError
@@ -27,7 +28,7 @@ from engine.metrics import Metrics
 from engine.pipeline import Limits, Unit
 from engine.pool import Pool
 from engine.reader.vm import VmReader
-from engine.scheduler.periodic import PeriodicScheduler, Task
+from engine.scheduler.periodic import PeriodicScheduler, Task, now_ms
 from engine.scheduler.plan import Pace, Schedule
 from engine.writer.settings import VmWriterSettings
 from engine.writer.vm import VmWriter
@@ -49,6 +50,8 @@ writer: {class: vm, datasource_url: "http://vm:8428"}
 """
 
 
+ROOT = Path(__file__).parents[2]
+ENGINE = str(Path(sys.executable).with_name("engine"))
 QUERY_1S = Query("q", "m", 1000)
 
 
@@ -189,6 +192,45 @@ def test_a_scheduler_whose_loop_failed_is_begun_again() -> None:
         pool.close()
 
 
+def test_a_scheduler_that_fails_again_and_again_is_given_up_and_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine.scheduler.periodic, "_RESTART_S", 0.01)
+    metrics, pool, reader, writer = Metrics(), Pool(1), MemoryReader(), MemoryWriter()
+    now = time.time_ns() // 1_000_000_000 * 1000
+    reader.points["a"] = {now + k * 1000: float(k % 3) for k in range(-100, 100)}
+    n_looks = iter(range(100))
+
+    def broken() -> int:
+        next(n_looks)
+        raise RuntimeError("can't start new thread")
+
+    made = []
+    for alias, clock in (("bad", broken), ("good", now_ms)):
+        group = group_of(CountingModel(), "m", (pool, metrics), QUERY_1S, alias)
+        unit = Unit(alias, QUERY_1S, [group], Limits(20_000, 1000, 60_000), reader, writer, pool, metrics)
+        plan = Schedule(20_000, 3_600_000, 1000, now - 1000)
+        made.append(PeriodicScheduler(alias, "default", plan, [Task(unit, Pace(1000, 0))], 1, metrics, clock))
+
+    def restarts(status: str) -> float:
+        return total(metrics, "vmanomaly_scheduler_restarts_total", scheduler_alias="bad", status=status)
+
+    try:
+        for scheduler in made:
+            scheduler.start()
+        until(lambda: "given up after 5 restarts" in caplog.text, 20, "it is given up")
+        assert (restarts("success"), restarts("failure"), next(n_looks)) == (5, 1, 6)
+        assert total(metrics, "vmanomaly_scheduler_alive", scheduler_alias="bad") == 0
+        n = len({t for _, t, _ in writer.written()})
+        until(lambda: len({t for _, t, _ in writer.written()}) > n + 1, 20, "the other scores")
+        assert total(metrics, "vmanomaly_scheduler_alive", scheduler_alias="good") == 1
+    finally:
+        for scheduler in made:
+            scheduler.stop()
+            assert scheduler.join(5)
+        pool.close()
+
+
 def test_a_failed_write_is_in_the_durations_too() -> None:
     server, metrics = ImportServer(), Metrics()
     server.script = [Answer(500)]
@@ -204,8 +246,22 @@ def test_a_failed_write_is_in_the_durations_too() -> None:
 
 
 def test_the_service_listens_on_all_addresses_and_names_its_version(tmp_path: Path) -> None:
-    assert loaded(tmp_path).server.addr == "0.0.0.0"
-    assert total(Metrics(), "vmanomaly_version_info", version=__version__) == 1
+    port = free_port()
+    config, log = tmp_path / "config.yml", tmp_path / "log"
+    config.write_text(BASE.replace("http://vm:8428", "http://127.0.0.1:1") + f"server: {{port: {port}}}\n")
+    with log.open("w") as file:
+        service = subprocess.Popen([ENGINE, str(config)], stderr=file)
+    try:
+        # Another address than the one that everything binds by mistake.
+        url = f"http://127.0.0.2:{port}/metrics"
+        text = until(lambda: httpx.get(url, timeout=5).text, 60, "it answers", log.read_text)
+    finally:
+        service.kill()
+        service.wait()
+    released = re.findall(r"^__version__ = \"(.+)\"$", (ROOT / "engine/__init__.py").read_text(), re.MULTILINE)
+    assert re.findall(r"^vmanomaly_version_info\{version=\"(.+)\"\} 1\.0$", text, re.MULTILINE) == released
+    told = subprocess.run([ENGINE, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.split() == ["engine", *released]
 
 
 def test_signals_while_it_stops_do_no_harm(tmp_path: Path) -> None:
@@ -213,9 +269,8 @@ def test_signals_while_it_stops_do_no_harm(tmp_path: Path) -> None:
     config, log = tmp_path / "config.yml", tmp_path / "log"
     server = f"server: {{addr: 127.0.0.1, port: {port}}}\n"
     config.write_text(BASE.replace("http://vm:8428", "http://127.0.0.1:1") + server)
-    command = [str(Path(sys.executable).with_name("engine")), str(config)]
     with log.open("w") as file:
-        service = subprocess.Popen(command, stderr=file)
+        service = subprocess.Popen([ENGINE, str(config)], stderr=file)
     try:
         until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").is_success, 60, "/health answers", log.read_text)
         for _ in range(5):

@@ -70,6 +70,16 @@ def test_prefix_stands_before_every_route(serve: Serve, prefix: str) -> None:
     assert client.get("/health").status_code == 404
 
 
+@pytest.mark.parametrize("prefix", ["", "my-app"])
+@pytest.mark.parametrize("path", ["/health", "/health/", "/metrics/", "/", "", "//evil.example/", "/health//"])
+def test_trap_58_no_answer_names_the_host_that_was_asked(serve: Serve, prefix: str, path: str) -> None:
+    client = serve(prefix)
+    whole = f"/{prefix}{path}" if prefix else path or "/"
+    answer = client.get(f"{str(client.base_url).rstrip('/')}{whole}", headers={"Host": "internal.example:99"})
+    assert answer.status_code == (200 if path.strip("/") in ("health", "metrics") and path != "/health//" else 404)
+    assert "internal.example" not in f"{answer.headers}{answer.text}"
+
+
 def test_unknown_routes_and_methods_are_refused_in_json(serve: Serve) -> None:
     client = serve()
     assert client.get("/nothing").status_code == 404

@@ -61,6 +61,9 @@ def endpoint() -> Iterator[Endpoint]:
         ("http://vm:8428", None, "/api/v1/import/prometheus"),
         ("http://vm:8428/", None, "/api/v1/import/prometheus"),
         ("http://vminsert:8480", "3:4", "/insert/3:4/prometheus/api/v1/import/prometheus"),
+        ("http://vminsert:8480/insert/3:4/prometheus/", "3:4", "/insert/3:4/prometheus/api/v1/import/prometheus"),
+        ("http://vm:8428/api/v1/import", None, "/api/v1/import/prometheus"),
+        ("http://vm/insert/0/prometheus/api/v1/import/", None, "/insert/0/prometheus/api/v1/import/prometheus"),
         ("http://vm/base/api/v1/import/prometheus", None, "/base/api/v1/import/prometheus"),
     ],
 )
@@ -68,16 +71,24 @@ def test_url_of_single_nodes_and_clusters(url: str, tenant: str | None, path: st
     assert push_url(PushSettings(url=url, tenant_id=tenant)).path == path
 
 
-def test_jobs_that_end_are_pushed_with_job_and_instance(endpoint: Endpoint) -> None:
-    pusher = Pusher(PushSettings(url=endpoint.url, extra_labels={"job": "mine", "dc": "eu"}), Metrics(), port=8500)
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({}, {"job": "vmanomaly", "instance": f"{socket.gethostname()}:8500"}),
+        ({"job": "mine", "dc": "eu"}, {"job": "mine", "instance": f"{socket.gethostname()}:8500", "dc": "eu"}),
+        ({"instance": "here"}, {"job": "vmanomaly", "instance": "here"}),
+    ],
+)
+def test_jobs_that_end_are_pushed_with_job_and_instance(
+    endpoint: Endpoint, extra: dict[str, str], expected: dict[str, str]
+) -> None:
+    pusher = Pusher(PushSettings(url=endpoint.url, extra_labels=extra), Metrics(), port=8500)
     pusher.start()
     pusher.notify()
     until(lambda: endpoint.pushes, 10, "a push")
     assert pusher.stop(5)
     path, _, body = endpoint.pushes[0]
-    labels = dict(label.split("=", 1) for _, label in parse_qsl(urlsplit(path).query))
-    assert labels["instance"].endswith(":8500")
-    assert (labels["job"], labels["dc"]) == ("mine", "eu")
+    assert dict(label.split("=", 1) for _, label in parse_qsl(urlsplit(path).query)) == expected
     assert "vmanomaly_start_time_seconds" in body
 
 
@@ -161,5 +172,5 @@ def test_a_password_in_the_url_is_not_shown(endpoint: Endpoint, caplog: pytest.L
 
 
 def test_a_missing_ca_file_is_named_at_the_start() -> None:
-    with pytest.raises(StartError, match=r"monitoring\.push: verify_tls: /none\.pem"):
+    with pytest.raises(StartError, match=r"monitoring\.push: verify_tls: No such file"):
         Pusher(PushSettings(url="https://vm", verify_tls="/none.pem"), Metrics(), port=1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.errors import WriteError
-from engine.writer.post import GZIP_MIN_BYTES, ImportEndpoint, TemporaryWriteError
+from engine.writer.post import GZIP_MIN_BYTES, ImportEndpoint, TemporaryWriteError, import_url
 from engine.writer.settings import VmWriterSettings
 from tests.engine.writer.server import Answer, ImportServer
 
@@ -23,6 +23,20 @@ def server() -> Iterator[ImportServer]:
     made = ImportServer()
     yield made
     made.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "tenant", "path"),
+    [
+        ("http://vm:8428", None, "/api/v1/import"),
+        ("http://vm:8428/base/", None, "/base/api/v1/import"),
+        ("http://vminsert:8480", "7", "/insert/7/prometheus/api/v1/import"),
+        ("http://vminsert:8480/insert/7/prometheus", "7", "/insert/7/prometheus/api/v1/import"),
+        ("http://proxy/insert/multitenant/prometheus/", "multitenant", "/insert/multitenant/prometheus/api/v1/import"),
+    ],
+)
+def test_the_url_follows_tenant_and_base(url: str, tenant: str | None, path: str) -> None:
+    assert import_url(VmWriterSettings(datasource_url=url, tenant_id=tenant)).path == path
 
 
 def post(url: str, data: bytes = b"", **keys: Any) -> int:
