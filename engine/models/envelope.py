@@ -25,6 +25,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
     """
 
     forecasts: ClassVar[bool] = True
+    layout: ClassVar[int] = 2
 
     def fresh(self, series: I64, frame: Frame) -> State:
         bins = n_bins(self.seasonalities, self.holidays.parsed())

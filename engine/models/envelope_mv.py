@@ -49,6 +49,7 @@ class TemporalEnvelopeMultivariate(
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     is_multivariate: ClassVar[bool] = True
+    layout: ClassVar[int] = 2
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "contribution", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
 
