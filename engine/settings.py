@@ -124,8 +124,12 @@ UNBOUNDED = Range((-math.inf, math.inf))
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
-        text = value.strip().lower().replace(".inf", "inf")
-        return float(text) if text in ("inf", "+inf", "-inf") else None
+        text = value.strip().lower()
+        try:
+            value = float(text.replace(".inf", "inf") if text.endswith(".inf") else text)
+        except ValueError:
+            return None
+        return None if math.isnan(value) else value
     return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 

@@ -128,13 +128,14 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     def without_effect(self) -> dict[str, str]:
         """Keys that are written and change nothing, with the reason."""
         params = self.optimization_params
+        unused = super().without_effect()
         found = {
             "optimized_business_params": (params.optimized_business_params, "policies stay as configured"),
             "n_jobs": (params.n_jobs not in (1, -1), "threads are settings.n_workers"),
             "beta": (params.beta is not None, "the search has no such parameter"),
             "gc_after_trial": (params.gc_after_trial, "a trial leaves nothing behind"),
         }
-        return {f"optimization_params.{key}": reason for key, (is_written, reason) in found.items() if is_written}
+        return unused | {f"optimization_params.{k}": why for k, (is_written, why) in found.items() if is_written}
 
     def trials(self, step_ms: int, tz: str = "UTC") -> Trials:
         """What is tried on a grid of this step; trial 0 is the class as it is.

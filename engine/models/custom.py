@@ -59,6 +59,9 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
             return [f"class: {file}: RollingModel has no groups, expected MultivariateModel with Model or OnlineModel"]
         return []
 
+    def without_effect(self) -> dict[str, str]:
+        return {}  # `args` are the class's own
+
     @property
     def file(self) -> Path | None:
         """Path of the file with the class; None where there is none."""

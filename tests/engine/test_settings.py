@@ -64,7 +64,7 @@ def test_one_number_of_a_pair_is_for_both_sides(value: Any, pair: tuple[float, f
     assert Pair.parse(value) == pair
 
 
-@pytest.mark.parametrize("value", [-1, [1, -2], [1, 2, 3], [], "5", None, True, math.nan, math.inf, {}])
+@pytest.mark.parametrize("value", [-1, [1, -2], [1, 2, 3], [], "five", None, True, math.nan, math.inf, {}])
 def test_a_bad_pair_says_what_was_expected(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a number >= 0"):
         Pair.parse(value)
@@ -85,7 +85,7 @@ def test_a_range_may_be_open(value: Any, bounds: tuple[float, float]) -> None:
     assert Range.parse(value) == bounds
 
 
-@pytest.mark.parametrize("value", [[1, 0], [0], [0, 1, 2], 5, "0,1", [0, math.nan], [0, "5"], [True, 2], None])
+@pytest.mark.parametrize("value", [[1, 0], [0], [0, 1, 2], 5, "0,1", [0, math.nan], [0, "five"], [True, 2], None])
 def test_a_bad_range_says_what_was_expected(value: Any) -> None:
     with pytest.raises(ValueError, match="expected \\[min, max\\]"):
         Range.parse(value)

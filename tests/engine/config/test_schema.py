@@ -203,6 +203,15 @@ def test_keys_without_effect_are_said(load):
     assert {"settings.native_threads_per_worker", "server.max_concurrent_tasks"} <= paths
 
 
+def test_policies_of_a_query_without_effect_on_a_model_without_a_band_are_said(load):
+    queries = "{q: {expr: up, detection_direction: above_expected, min_dev_from_expected: 3, data_range: [0, 1]}}"
+    forest = "models: {m: {class: isolation_forest, queries: all, schedulers: all}}\n"
+    texts = [w for w in load(models=forest, reader=reader(queries=queries)).warnings if "reader.queries.q" in w]
+    assert [w.split(":")[0].rpartition(".")[2] for w in texts] == ["detection_direction", "min_dev_from_expected"]
+    assert all("has no effect on model m" in w for w in texts)
+    assert not [w for w in load(reader=reader(queries=queries)).warnings if "no effect" in w]
+
+
 def test_memory_budget_is_bytes_or_a_share(load):
     for text, expected in (("512MiB", 512 << 20), ("25%", 250), ("2GB", 2 * 10**9), ("20000000", 20_000_000)):
         assert load(settings=f"settings: {{memory_budget: {text}}}\n").settings.memory_budget.bytes_of(1000) == expected
