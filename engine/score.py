@@ -98,7 +98,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
     Notes
     -----
     The yhat-outside-range rule sees the clipped yhat, as in the documented order of post-processing; so with
-    `clip_predictions` it never fires.
+    `clip_predictions` it fires only where the whole band is outside.
     """
     y = frame.values
     seen = np.full(y.shape[0], warm_up, dtype=np.int64) if prediction.seen is None else prediction.seen

@@ -42,7 +42,8 @@ def score_band(
         At yhat = 0 every deviation is infinite percent.
     data_range : (2,) closed. yhat outside: score 0. y outside: at least `outside_score`, whatever else holds.
     scale : (2,) factors of the lower and upper half-width.
-    clip : clamp yhat and the band to `data_range` before scoring, so that yhat is never outside.
+    clip : clamp yhat and the band to `data_range` before scoring, so that yhat is never outside. Of a band with
+        nothing in the range that leaves none: score 0.
     unusual : (S, T) or (0, 0) for none; 0..1, how far the row is from all its past. Outside the band it multiplies
         what the score has above 1; well inside the score is a share of it, so that a long stretch of the unusual ranks
         above noise without being anomalous.
@@ -66,7 +67,9 @@ def score_band(
             center = yhat[i, t]
             low = center - abs(center - lower[i, t]) * scale[0]
             high = center + abs(upper[i, t] - center) * scale[1]
+            is_within = True
             if clip and low <= high:  # not with a NaN: what min() and max() make of it depends on their order
+                is_within = high >= data_range[0] and low <= data_range[1]
                 center = min(max(center, data_range[0]), data_range[1])
                 low = min(max(low, data_range[0]), center)
                 high = max(min(high, data_range[1]), center)
@@ -77,7 +80,7 @@ def score_band(
                 score = _ratio(x, center, low, high)
                 if unusual.shape[0] > 0:
                     score = _ranked(score, unusual[i, t])
-                if not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
+                if not is_within or not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
                     score = 0.0
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)

@@ -215,6 +215,15 @@ def test_with_clipping_the_expectation_is_never_out_of_range() -> None:
     assert score_of(rules._replace(clip=False), 4, -3, -5, 2) == 0
 
 
+def test_a_clipped_band_with_nothing_in_the_range_says_nothing_of_values_in_it() -> None:
+    rules = Rules(data_range=(0, 10), clip=True, outside_score=2.0)
+    assert score_of(rules, 0.5, -0.01, -3, -0.005) == 0
+    assert score_of(rules, 9, 12, 11, 13) == 0
+    assert score_of(rules, 11, 12, 11, 13) == 2
+    # A constant at the end of the range is in it.
+    assert score_of(rules, 0.5, 0, 0, 0) == 1e6
+
+
 def test_scale_takes_the_lower_side_first() -> None:
     _, _, lower, upper = kernel(Rules(scale=(2, 3)), [[10.0]], [0], 0, [[10.0]], [[9.0]], [[12.0]])
     assert (lower[0, 0], upper[0, 0]) == (8, 16)
