@@ -227,10 +227,12 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     def _seen(self, state: State) -> I64:
         """Points learned, as the warm-up counts them: a row with a season of its own is warm after two of them."""
         seen: I64 = state.columns["seen"]
-        if self.period is None:
-            is_cold = seen < np.where(state.columns["period"] > 1, 2 * state.columns["period"], 0)
-            seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
-        return seen
+        if self.period is not None:
+            return seen
+        period = state.columns["period"]
+        needed = np.maximum(np.where(period > 1, 2 * period, 0), self.warm_up)
+        shifted: I64 = seen - (needed - self.warm_up)
+        return shifted
 
 
 def _longer(k: int) -> str:
