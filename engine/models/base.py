@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
+from msgspec import Meta
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, Query, State
 from engine.models.args import InnerArgs
 from engine.models.matching import match
 from engine.pool import Pool
-from engine.settings import Duration, Pair, Range, Settings
+from engine.settings import Duration, Pair, Range, Scale, Settings
 
 # Keys of models and queries that mean nothing without an expected value.
 BAND_KEYS = (
@@ -69,9 +70,9 @@ class Model(Settings, frozen=True, kw_only=True):
     detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
     min_dev_from_expected: Pair = Pair((0.0, 0.0))
     min_rel_dev_from_expected: Pair = Pair((0.0, 0.0))
-    scale: Pair = Pair((1.0, 1.0))
+    scale: Scale = Scale((1.0, 1.0))
     clip_predictions: bool = False
-    anomaly_score_outside_data_range: float | None = None
+    anomaly_score_outside_data_range: Annotated[float, Meta(ge=0)] | None = None
     data_range: Range | None = None
     groupby: list[str] | None = None
     forecast_at: list[Duration] = []

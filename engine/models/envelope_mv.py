@@ -23,6 +23,7 @@ log = logging.getLogger("model")
 
 Count = Annotated[int, Meta(ge=1)]
 
+_RECOMMENDED = 100
 _AGGREGATIONS = {"max": MAX, "mean": MEAN, "l2": L2}
 _MONTH_MS = 30 * 86_400_000
 # Means are over at least so many rows, however long the step.
@@ -56,12 +57,13 @@ class TemporalEnvelopeMultivariate(
     dependency_rank: Annotated[int, Meta(ge=0)] = 8
     score_aggregation: Literal["max", "mean", "l2"] = "l2"
     max_channels: Count = 1000
-    recommended_max_channels: Count = 100
+    recommended_max_channels: Count = _RECOMMENDED
     random_state: int = 42
 
     def check(self) -> list[str]:
         problems = super().check()
-        if self.recommended_max_channels > self.max_channels:
+        # The default, larger than what is configured as the limit, was nobody's wish.
+        if self.recommended_max_channels > self.max_channels and self.recommended_max_channels != _RECOMMENDED:
             limit = f"expected at most max_channels ({self.max_channels})"
             problems.append(f"recommended_max_channels: {self.recommended_max_channels}, {limit}")
         return problems

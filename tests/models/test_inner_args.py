@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from engine.errors import ConfigError
 from engine.frame import Frame
 from engine.models.args import honoured
 from engine.models.base import fit, infer
+from engine.models.envelope_calendar import SHAPES, Preset
 from engine.models.iforest import ForestArgs
 from engine.models.prophet_args import ProphetArgs
 from engine.pool import Pool
@@ -29,6 +30,32 @@ from engine.settings import Pair, Range
 )  # fmt: skip
 def test_a_quoted_number_is_the_number(class_name: str, quoted: dict[str, Any], plain: dict[str, Any]) -> None:
     assert make_model(class_name, quoted)[0] == make_model(class_name, plain)[0]
+
+
+def test_less_than_the_recommended_number_of_channels_may_be_the_limit() -> None:
+    assert make_model("temporal_envelope_multivariate", {"max_channels": 50})[0].max_channels == 50  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="recommended_max_channels"):
+        make_model("temporal_envelope_multivariate", {"max_channels": 50, "recommended_max_channels": 60})
+
+
+def test_a_forecast_that_is_asked_for_is_configured() -> None:
+    for name in ("temporal_envelope", "prophet", "holtwinters"):
+        make_model(name, {"provide_series": ["yhat_1.5h", "yhat_upper_5h"], "forecast_at": ["5h", "1.5h"]})
+        with pytest.raises(ConfigError, match=r"yhat_6h.*forecast_at"):
+            make_model(name, {"provide_series": ["yhat_6h"], "forecast_at": ["5h"]})
+
+
+@pytest.mark.parametrize("country", ["us", "US", "United States", "united_states", "UnitedStates", "Germany", "de"])
+def test_countries_are_known_by_code_or_name_however_written(country: str) -> None:
+    make_model("temporal_envelope", {"holidays": {"countries": [country]}})
+    make_model("prophet", {"args": {"country_holidays": country}})
+    for strange in ("", "Atlantis"):
+        with pytest.raises(ConfigError, match="countries"):
+            make_model("temporal_envelope", {"holidays": {"countries": [country, strange]}})
+
+
+def test_presets_and_their_shapes_are_the_same_names() -> None:
+    assert list(get_args(Preset)) == list(SHAPES)
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "-1", "inf", "1,5"])
