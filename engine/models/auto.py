@@ -131,6 +131,9 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
         """Keys that are written and change nothing, with the reason."""
         params = self.optimization_params
         unused = super().without_effect()
+        if not self.check():
+            of_tuned = self.trials(60_000).model(0).without_effect()
+            unused |= {f"optimization_params.frozen_params.{key}": reason for key, reason in of_tuned.items()}
         found = {
             "optimized_business_params": (params.optimized_business_params, "policies stay as configured"),
             "n_jobs": (params.n_jobs not in (1, -1), "threads are settings.n_workers"),

@@ -97,6 +97,12 @@ def test_frozen_arguments_that_would_have_no_effect_are_problems(frozen: dict[st
     assert any(problem in text for text in tuned("zscore_online", frozen_params=frozen).check())
 
 
+def test_frozen_arguments_that_the_class_has_no_use_for_are_said() -> None:
+    found = tuned("zscore_online", frozen_params={"args": {"a": 1}}).without_effect()
+    assert list(found) == ["optimization_params.frozen_params.args"]
+    assert tuned("zscore_online", frozen_params={"strange": 1}).without_effect() == {}
+
+
 @pytest.mark.parametrize("name", ["std", "zscore_online"])
 def test_warm_up_is_the_same_in_one_batch_as_point_by_point(name: str) -> None:
     """Trials whose class is cold for longer or shorter than the first one."""
