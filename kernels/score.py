@@ -17,6 +17,7 @@ def score_band(
     y: F64,
     seen: I64,
     warm_up: int,
+    largest: float,
     direction: int,
     min_dev: F64,
     min_rel_dev: F64,
@@ -37,6 +38,7 @@ def score_band(
     y : (S, T), unit of the query. NaN or inf: the score is NaN.
     seen : (S,) finite points that each row had learned before the first step.
     warm_up : scores count once a row has learned this many; before that they are 0.
+    largest : values up to this in size are learned.
     direction : 0 both, 1 above only, -1 below only.
     min_dev, min_rel_dev : (2,) below and above; absolute, and percent of abs(yhat). At or under either: score 0.
         At yhat = 0 every deviation is infinite percent.
@@ -85,7 +87,7 @@ def score_band(
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)
             out[i, t] = score
-            learned += 1
+            learned += 1 if abs(x) <= largest else 0
 
 
 @kernel
@@ -125,7 +127,9 @@ def _counts(x: float, center: float, direction: int, min_dev: F64, min_rel_dev: 
 
 
 @kernel
-def score_given(y: F64, seen: I64, warm_up: int, data_range: F64, outside_score: float, out: F64) -> None:
+def score_given(
+    y: F64, seen: I64, warm_up: int, largest: float, data_range: F64, outside_score: float, out: F64
+) -> None:
     """Apply the policies that need no band to scores in `out`, (S, T), as `score_band` does."""
     n_series, n_steps = y.shape
     for i in range(n_series):
@@ -140,4 +144,4 @@ def score_given(y: F64, seen: I64, warm_up: int, data_range: F64, outside_score:
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)
             out[i, t] = score
-            learned += 1
+            learned += 1 if abs(x) <= largest else 0

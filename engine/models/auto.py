@@ -328,6 +328,7 @@ def _joined(parts: list[Prediction], back: I64) -> Prediction:
         extra = {n: part.extra[n] if n in part.extra else np.full(like.shape, np.nan) for n in names}
         filled.append(replace(part, extra=extra))
     whole = Prediction.concat(filled)
-    arrays = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name != "extra"}
+    arrays = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name not in ("extra", "largest")}
     ordered = {name: None if array is None else array[back] for name, array in arrays.items()}
-    return Prediction(**ordered, extra={name: column[back] for name, column in whole.extra.items()})
+    extra = {name: column[back] for name, column in whole.extra.items()}
+    return Prediction(**ordered, extra=extra, largest=whole.largest)

@@ -110,7 +110,7 @@ class TemporalEnvelopeMultivariate(
         # Parts of the squared distance: without policies they add up to it.
         whole = np.add.reduceat(blame, state.indptr[:-1], axis=0) if sizes.size else far
         share = blame * np.repeat(far * far / np.where(whole > 0.0, whole, 1.0), sizes, axis=0)
-        return Prediction(yhat, lower, upper, share=share, seen=seen), new
+        return Prediction(yhat, lower, upper, share=share, seen=seen, largest=1e150), new
 
     def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
         """The larger one of the channels' aggregated scores and the distance of their row.

@@ -198,7 +198,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
                     new[name][rows] = column
         parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
         extra = {name: parts[name] for name in self.provide_series or () if name in parts}
-        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen)
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen, largest=_LARGEST)
         return prediction, state.updated(**new)
 
     def _advance(
