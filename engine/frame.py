@@ -263,6 +263,7 @@ class Prediction:
     `seen` (S,): finite points that each row had learned before the frame, the warm-up counter. `score` is for models
     without a band. `unusual`, 0..1, weighs scores against a band by how far a row is from all its past. Multivariate
     ones may give `joint` (G, T), each group's score, and `share` (S, T), what channels add to it. `failed` (S,): rows.
+    `largest` : values beyond it in size are not learned and count for no warm-up.
     """
 
     yhat: F64 | None = None
@@ -275,6 +276,7 @@ class Prediction:
     extra: Mapping[str, F64] = field(default_factory=dict)
     seen: I64 | None = None
     failed: NDArray[np.bool_] | None = None
+    largest: float = 1e300
 
     @classmethod
     def concat(cls, parts: Sequence[Prediction]) -> Self:
@@ -286,7 +288,8 @@ class Prediction:
 
         names = ("yhat", "yhat_lower", "yhat_upper", "score", "unusual", "joint", "share", "seen", "failed")
         joined = {name: join(getattr(p, name) for p in parts) for name in names}
-        return cls(**joined, extra={n: join(p.extra[n] for p in parts) for n in parts[0].extra})
+        extra = {n: join(p.extra[n] for p in parts) for n in parts[0].extra}
+        return cls(**joined, extra=extra, largest=parts[0].largest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

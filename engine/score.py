@@ -98,7 +98,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
     Notes
     -----
     The yhat-outside-range rule sees the clipped yhat, as in the documented order of post-processing; so with
-    `clip_predictions` it never fires.
+    `clip_predictions` it fires only where the whole band is outside.
     """
     y = frame.values
     seen = np.full(y.shape[0], warm_up, dtype=np.int64) if prediction.seen is None else prediction.seen
@@ -106,7 +106,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
     columns: dict[str, F64] = {"y": y}
     if prediction.yhat is None or prediction.yhat_lower is None or prediction.yhat_upper is None:
         score = np.full(y.shape, np.nan) if prediction.score is None else prediction.score.copy()
-        score_given(y, seen, warm_up, data_range, policy.outside_score, score)
+        score_given(y, seen, warm_up, prediction.largest, data_range, policy.outside_score, score)
     else:
         yhat, lower, upper = prediction.yhat.copy(), prediction.yhat_lower.copy(), prediction.yhat_upper.copy()
         score = np.empty(y.shape)
@@ -114,6 +114,7 @@ def apply(policy: Policy, warm_up: int, prediction: Prediction, frame: Frame) ->
             y,
             seen,
             warm_up,
+            prediction.largest,
             _DIRECTIONS[policy.direction],
             np.array(policy.min_dev, dtype=np.float64),
             np.array(policy.min_rel_dev, dtype=np.float64),

@@ -109,6 +109,20 @@ class Pair(tuple[float, float]):
         return cls((numbers[0], numbers[-1]))
 
 
+class Scale(Pair):
+    """A `Pair` of factors: numbers > 0."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        try:
+            found = super().parse(value)
+        except ValueError:
+            found = None
+        if found is None or min(found) <= 0:
+            raise ValueError("expected a number > 0 or a list [lower, upper] of two")
+        return found
+
+
 class Range(tuple[float, float]):
     """The closed range [min, max] of valid values; "inf" and "-inf" leave a side open."""
 

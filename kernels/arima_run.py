@@ -57,7 +57,7 @@ def run_arima(
         if spans[0] - present > _LONGEST_GAP:
             present = spans[0] - _LONGEST_GAP
         n_spans = max(spans[n_steps - 1] - present, 0) + 1
-        weights = _spread_weights(own, average, furthest + min(n_spans, _LONGEST_GAP))
+        weights = _spread_weights(own, average, furthest + min(n_spans + int(span[i, 3]), _LONGEST_GAP))
         filled, noise = np.zeros(reach + n_spans + furthest), np.zeros(reach + n_spans + furthest)
         filled[:reach], noise[:reach] = history[i], errors[i]
         closed, out = np.full(filled.size, math.nan), np.empty(filled.size)

@@ -17,17 +17,14 @@ from kernels.envelope_parts import (
     forecast,
     largest_residual,
     learn_base,
+    learn_least,
     learn_levels,
     learn_past,
-    learn_peak,
     learn_scale,
-    learn_tail,
     learn_weight,
     residual,
     set_scales,
-    threshold,
     unusual,
-    usual_peak,
 )
 from kernels.envelope_state import (
     ALARM,
@@ -36,7 +33,6 @@ from kernels.envelope_state import (
     COUNT,
     FAST,
     LAST_MS,
-    LEAST,
     LEVEL,
     LOOSE,
     MARGIN,
@@ -52,6 +48,7 @@ from kernels.envelope_state import (
     Rates,
     Rows,
 )
+from kernels.envelope_threshold import learn_peak, learn_tail, threshold, usual_peak
 from kernels.profile import profile_at, profile_learn
 
 # The square of anything larger is not a number that sums could hold.
@@ -166,10 +163,7 @@ def _learn(
     learn_past(s, row.hours, calendar.hour[t], value, rates)
     error = value - s[BASE] - (season if is_known else 0.0)
     profile_learn(calendar, t, learn_base(s, error, season, rates), row.profile, row.visits)
-    change = abs(value - s[PREVIOUS])
-    if change > 0.0 and (s[LEAST] == 0.0 or change < s[LEAST]):
-        s[LEAST] = change
-    s[LEAST] *= 1.001
+    learn_least(s, value, largest)
     s[LOOSE] *= 1.0 - rates.slow
     s[PREVIOUS], s[SEASON], s[LAST_MS] = value, season, now_ms
     s[COUNT] += 1.0

@@ -15,6 +15,7 @@ from kernels.envelope_mv_parts import (
     SIZE_OF_CHANGE,
     aggregate,
     band_width,
+    has_moved,
     joint_distance,
     learn_band_tail,
     learn_blame,
@@ -29,6 +30,7 @@ from kernels.envelope_mv_state import (
     COUNT,
     LEAST,
     LEVEL,
+    MOVED,
     PREVIOUS,
     UNIQUE,
     Channels,
@@ -136,8 +138,11 @@ def _learn(
     n_bins = places(calendar, t, state.visits, scratch)
     for c in range(y.shape[0]):
         learn_channel(c, y[c, t], width, n_bins, rates, state, scratch)
+    group[COUNT] += 1.0
+    if not has_moved(state):  # constants say nothing of how far rows are from what is usual
+        return
     learn_band_tail(group, aggregate(scratch.ratio, rates.aggregation) * width, rates)
     learn_blame(state, rates, scratch)
     weight = learn_distance(group, distance, rates)
     learn_factors(state, weight, rates, scratch)
-    group[COUNT] += 1.0
+    group[MOVED] += 1.0

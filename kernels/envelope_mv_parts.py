@@ -21,6 +21,7 @@ from kernels.envelope_mv_state import (
     LEVEL,
     LOW,
     MAX,
+    MOVED,
     NEXT,
     PREVIOUS,
     RELIEF,
@@ -55,6 +56,8 @@ _FULL_RUN, _LATE = 8.0, 0.1
 _LIMIT = 10.0
 # The smoothed distance counts up to so many times the present one: a row that is as expected scores 0 at once.
 _PRESENT = 3.0
+# The mean distance is at least this: where hardly anything moves, what does is not endlessly far.
+_LEAST_DISTANCE = 0.3
 # Distances up to this share of the mean score 0.
 _CALM = 0.5
 # Rows whose sizes nobody knows yet; factors are set at so many more, then each time after twice as many, up to a bound.
@@ -112,20 +115,21 @@ def band_width(group: F64) -> float:
 @lean_inline
 def mean_distance(group: F64) -> float:
     """Mean distance of a row over memory."""
-    return max(group[DISTANCE_SUM] / group[DISTANCE_WEIGHT], 1e-9) if group[DISTANCE_WEIGHT] > 0.0 else 1e-9
+    mean = group[DISTANCE_SUM] / group[DISTANCE_WEIGHT] if group[DISTANCE_WEIGHT] > 0.0 else 0.0
+    return max(mean, _LEAST_DISTANCE)
 
 
 @lean_inline
 def joint_threshold(group: F64) -> float:
     """Smoothed distance, in means, that is just anomalous for the default width."""
-    margin = (_JOINT_MARGIN - group[RELIEF]) * (1.0 + _DOUBT / max(group[COUNT], 1.0))
+    margin = (_JOINT_MARGIN - group[RELIEF]) * (1.0 + _DOUBT / max(group[MOVED], 1.0))
     return float(1.0 + margin * max(math.exp(group[JOINT_TAIL]) - 1.0, 0.02))
 
 
 @lean_inline
 def joint_distance(distance: float, rates: JointRates, group: F64) -> float:
     """How far a row is from what is usual, smoothed; 1 is just anomalous. Returns 0 for a row just as expected."""
-    if group[COUNT] == 0.0:
+    if group[MOVED] == 0.0:
         return 0.0
     limited = clipped_distance(distance, group)
     smoothed = group[DISTANCE] + settling(group, rates) * (limited - group[DISTANCE])
@@ -136,20 +140,20 @@ def joint_distance(distance: float, rates: JointRates, group: F64) -> float:
 @lean_inline
 def settling(group: F64, rates: JointRates) -> float:
     """Rate at which distances are smoothed; the first rows stand alone."""
-    return 1.0 if group[COUNT] < 16.0 else rates.smooth
+    return 1.0 if group[MOVED] < 16.0 else rates.smooth
 
 
 @lean_inline
 def clipped_distance(distance: float, group: F64) -> float:
     """A distance, no further than so many means once these are known."""
-    return min(distance, _LIMIT * mean_distance(group)) if group[COUNT] > 50.0 else distance
+    return min(distance, _LIMIT * mean_distance(group)) if group[MOVED] > 50.0 else distance
 
 
 @lean_inline
 def learn_distance(group: F64, distance: float, rates: JointRates) -> float:
     """Mean and smoothed distance and the quantile of the latter; returns the weight with which the row may teach."""
     limited = clipped_distance(distance, group)
-    n = group[COUNT] + 1.0
+    n = group[MOVED] + 1.0
     group[DISTANCE] += settling(group, rates) * (limited - group[DISTANCE])
     if group[DISTANCE_WEIGHT] >= rates.memory:
         group[DISTANCE_SUM] *= 1.0 - 1.0 / rates.memory
@@ -172,9 +176,18 @@ def learn_distance(group: F64, distance: float, rates: JointRates) -> float:
 
 
 @lean_inline
+def has_moved(state: Channels) -> bool:
+    """Whether any channel has changed yet."""
+    largest = 0.0
+    for c in range(state.scalars.shape[0]):
+        largest = max(largest, state.scalars[c, LEAST])
+    return largest > 0.0
+
+
+@lean_inline
 def learn_blame(state: Channels, rates: JointRates, scratch: Scratch) -> None:
     """Smoothed squared deviations; none is larger than the distance of a row may be."""
-    limit = _LIMIT * mean_distance(state.group) if state.group[COUNT] > 50.0 else math.inf
+    limit = _LIMIT * mean_distance(state.group) if state.group[MOVED] > 50.0 else math.inf
     for c in range(scratch.deviation.size):
         size = min(abs(scratch.deviation[c]), limit)
         state.scalars[c, BLAME] += settling(state.group, rates) * (size * size - state.scalars[c, BLAME])
@@ -189,7 +202,7 @@ def tail_step(n: float) -> float:
 @lean_inline
 def learn_band_tail(group: F64, joint: float, rates: JointRates) -> None:
     """The quantile of the aggregated deviations, as they would be with the default width."""
-    step = tail_step(group[COUNT] + 1.0)
+    step = tail_step(group[MOVED] + 1.0)
     is_beyond = math.log(max(joint * rates.width, 1e-9)) > group[BAND_TAIL]
     group[BAND_TAIL] += (1.0 - _TAIL_SHARE) * step if is_beyond else -_TAIL_SHARE * step
 
@@ -277,7 +290,7 @@ def learn_factors(state: Channels, weight: float, rates: JointRates, scratch: Sc
     group[WEIGHT] += weight
     for c in range(scratch.error.size):
         state.scalars[c, SQUARES] += weight * scratch.error[c] * scratch.error[c]
-    n = group[COUNT] - _UNKNOWN
+    n = group[MOVED] - _UNKNOWN
     if n < 0.0:
         return
     n_start = state.sketch.shape[0]

@@ -31,7 +31,8 @@ JOINT_RUN = 7  # rows in a row beyond it
 BAND_TAIL = 8  # log of a high quantile of the aggregated deviations
 NEXT = 9  # rows at which the factors are set anew, without the first few
 RELIEF = 10  # by how much less than at first the threshold is above the quantile
-N_GROUP = 11
+MOVED = 11  # complete rows learned since any channel changed first
+N_GROUP = 12
 
 MAX, MEAN, L2 = 0, 1, 2
 

@@ -26,11 +26,11 @@ from kernels.envelope_state import (
     LIFE,
     LONG,
     LOOSE,
-    MARGIN,
     MEAN,
     MID,
     N_STREAMS,
     POWER,
+    PREVIOUS,
     RUN,
     SEASON_COUNT,
     SEASON_CROSS,
@@ -42,20 +42,9 @@ from kernels.envelope_state import (
     SMOOTHED,
     SMOOTHED_LAG,
     SPREAD,
-    TAIL,
-    VISIT_BIN,
-    VISIT_PEAK,
     Rates,
 )
-
-# The quantile that the threshold starts from, and how often a point may be beyond the threshold itself.
-_TAIL_SHARE = 0.003
-_ALARM_SHARE = 0.0004
-# The threshold is at most this factor above the quantile, and grows slowly above `_BEND`: anomalies are in it, too.
-_LARGEST_MARGIN = math.log(1.3)
-_BEND, _BENT = 4.95, 0.5
-_LEAST_THRESHOLD = 2.0
-_KEPT = 0.95
+from kernels.envelope_threshold import LARGEST_RESIDUAL, threshold
 
 
 @lean_inline
@@ -98,13 +87,6 @@ def set_scales(s: F64, scales: F64) -> None:
 
 
 @lean_inline
-def threshold(s: F64) -> float:
-    """Size of a residual, in its scale, that is just anomalous."""
-    size = max(math.exp(s[TAIL] + s[MARGIN]), _LEAST_THRESHOLD)
-    return size if size <= _BEND else _BEND * (size / _BEND) ** _BENT
-
-
-@lean_inline
 def band(s: F64, scales: F64, season: float, size: float, rates: Rates) -> tuple[float, float, float]:
     """Expectation and bounds of the next value: where all streams are inside their thresholds.
 
@@ -139,7 +121,7 @@ def largest_residual(s: F64, scales: F64, value: float, season: float, rates: Ra
         error = residual(k, s, value, season, rates)
         scale = scales[2 * k + (ABOVE if error >= 0.0 else BELOW)]
         if error != 0.0:
-            largest = max(largest, 1e6 if abs(error) >= 1e6 * scale else abs(error) / scale)
+            largest = max(largest, LARGEST_RESIDUAL if abs(error) >= LARGEST_RESIDUAL * scale else abs(error) / scale)
     return largest
 
 
@@ -187,23 +169,6 @@ def learn_past(s: F64, hours: F64, hour: int, value: float, rates: Rates) -> Non
 
 
 @lean_inline
-def learn_tail(s: F64, largest: float) -> None:
-    """The quantile of the largest residual and the margin above it, by stochastic approximation.
-
-    The margin falls while fewer points than `_ALARM_SHARE` are beyond the threshold: short tails get a closer band.
-
-    Source: Robbins and Monro (1951), doi:10.1214/aoms/1177729586.
-    """
-    is_beyond = largest > math.exp(s[TAIL] + s[MARGIN])
-    n = s[COUNT] + 1.0
-    step = max(0.02, 1.0 / (_TAIL_SHARE * n + 20.0))
-    s[TAIL] += (1.0 - _TAIL_SHARE) * step if largest > math.exp(s[TAIL]) else -_TAIL_SHARE * step
-    if n > 300.0:
-        moved = s[MARGIN] + 0.03 * ((1.0 if is_beyond else 0.0) - _ALARM_SHARE)
-        s[MARGIN] = min(max(moved, 0.0), _LARGEST_MARGIN)
-
-
-@lean_inline
 def learn_scale(k: int, s: F64, error: float, rates: Rates) -> None:
     """Squared residuals: over a short memory, and by side over a long one and over life.
 
@@ -215,6 +180,17 @@ def learn_scale(k: int, s: F64, error: float, rates: Rates) -> None:
         part = 2.0 * square if (side == ABOVE) == (error >= 0.0) else 0.0
         s[LONG + 2 * k + side] += rate_of(rates.long, n) * (part - s[LONG + 2 * k + side])
         s[LIFE + 2 * k + side] += (part - s[LIFE + 2 * k + side]) / n
+
+
+@lean_inline
+def learn_least(s: F64, value: float, largest: float) -> None:
+    """The smallest change, which grows by a thousandth with each change: a coarser step may take its place.
+
+    A change beyond the threshold is not how the series moves; a series that does not change keeps its smallest one.
+    """
+    change = abs(value - s[PREVIOUS])
+    if change > 0.0 and largest <= threshold(s):
+        s[LEAST] = 1.001 * (change if s[LEAST] == 0.0 else min(change, s[LEAST]))
 
 
 @lean_inline
@@ -312,24 +288,3 @@ def forecast(s: F64, season: float, steps: float, rates: Rates) -> tuple[float, 
     away = s[LEVEL + MID] - s[LAG + MID] - s[BASE]
     spread = math.sqrt(max(s[SPREAD] * (1.0 - kept * kept), 0.0) + brief)
     return s[BASE] + s[SLOPE] * steps + season + kept * away, spread
-
-
-@lean_inline
-def learn_peak(s: F64, peaks: F64, quarter: int, largest: float) -> None:
-    """The two largest residuals of a civil quarter of an hour, by visits, each fading with them."""
-    if quarter != int(s[VISIT_BIN]):
-        last, peak = int(s[VISIT_BIN]), s[VISIT_PEAK]
-        first, second = _KEPT * peaks[0, last], _KEPT * peaks[1, last]
-        if peak > first:
-            first, second = peak, first
-        elif peak > second:
-            second = peak
-        peaks[0, last], peaks[1, last] = first, second
-        s[VISIT_BIN], s[VISIT_PEAK] = quarter, 0.0
-    s[VISIT_PEAK] = max(s[VISIT_PEAK], largest)
-
-
-@lean_inline
-def usual_peak(size: float, peak: float) -> float:
-    """The threshold, raised where the same quarter of an hour has had larger residuals twice."""
-    return max(size, 1.2 * peak) if peak > 1.3 * size else size

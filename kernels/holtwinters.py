@@ -105,7 +105,7 @@ def forecast_holt_winters(steps: I64, part: F64, scalars: F64, season: F64, out:
         and season are carried back.
     part : (T,) in [0, 1), the share of the way to the next step: values between are interpolated.
     scalars, season : as `fit_holt_winters` left them.
-    out : (S, T), unit of the query.
+    out : (S, T), unit of the query; at most 1e150 in size, however far a factor leads.
     """
     for i in range(scalars.shape[0]):
         for t in range(steps.size):
@@ -130,4 +130,4 @@ def _forecast(h: int, scalars: F64, season: F64) -> float:
         value += season[(h - 1) % season.size]
     elif scalars[SEASON_KIND] == MULTIPLICATIVE:
         value *= season[(h - 1) % season.size]
-    return value
+    return min(max(value, -_LARGEST), _LARGEST)

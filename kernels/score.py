@@ -17,6 +17,7 @@ def score_band(
     y: F64,
     seen: I64,
     warm_up: int,
+    largest: float,
     direction: int,
     min_dev: F64,
     min_rel_dev: F64,
@@ -37,12 +38,14 @@ def score_band(
     y : (S, T), unit of the query. NaN or inf: the score is NaN.
     seen : (S,) finite points that each row had learned before the first step.
     warm_up : scores count once a row has learned this many; before that they are 0.
+    largest : values up to this in size are learned.
     direction : 0 both, 1 above only, -1 below only.
     min_dev, min_rel_dev : (2,) below and above; absolute, and percent of abs(yhat). At or under either: score 0.
         At yhat = 0 every deviation is infinite percent.
     data_range : (2,) closed. yhat outside: score 0. y outside: at least `outside_score`, whatever else holds.
     scale : (2,) factors of the lower and upper half-width.
-    clip : clamp yhat and the band to `data_range` before scoring, so that yhat is never outside.
+    clip : clamp yhat and the band to `data_range` before scoring, so that yhat is never outside. Of a band with
+        nothing in the range that leaves none: score 0.
     unusual : (S, T) or (0, 0) for none; 0..1, how far the row is from all its past. Outside the band it multiplies
         what the score has above 1; well inside the score is a share of it, so that a long stretch of the unusual ranks
         above noise without being anomalous.
@@ -66,7 +69,9 @@ def score_band(
             center = yhat[i, t]
             low = center - abs(center - lower[i, t]) * scale[0]
             high = center + abs(upper[i, t] - center) * scale[1]
+            is_within = True
             if clip and low <= high:  # not with a NaN: what min() and max() make of it depends on their order
+                is_within = high >= data_range[0] and low <= data_range[1]
                 center = min(max(center, data_range[0]), data_range[1])
                 low = min(max(low, data_range[0]), center)
                 high = max(min(high, data_range[1]), center)
@@ -77,12 +82,12 @@ def score_band(
                 score = _ratio(x, center, low, high)
                 if unusual.shape[0] > 0:
                     score = _ranked(score, unusual[i, t])
-                if not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
+                if not is_within or not _counts(x, center, direction, min_dev, min_rel_dev, data_range):
                     score = 0.0
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)
             out[i, t] = score
-            learned += 1
+            learned += 1 if abs(x) <= largest else 0
 
 
 @kernel
@@ -122,7 +127,9 @@ def _counts(x: float, center: float, direction: int, min_dev: F64, min_rel_dev: 
 
 
 @kernel
-def score_given(y: F64, seen: I64, warm_up: int, data_range: F64, outside_score: float, out: F64) -> None:
+def score_given(
+    y: F64, seen: I64, warm_up: int, largest: float, data_range: F64, outside_score: float, out: F64
+) -> None:
     """Apply the policies that need no band to scores in `out`, (S, T), as `score_band` does."""
     n_series, n_steps = y.shape
     for i in range(n_series):
@@ -137,4 +144,4 @@ def score_given(y: F64, seen: I64, warm_up: int, data_range: F64, outside_score:
             if x < data_range[0] or x > data_range[1]:
                 score = outside_score if math.isnan(score) else max(score, outside_score)
             out[i, t] = score
-            learned += 1
+            learned += 1 if abs(x) <= largest else 0

@@ -115,7 +115,8 @@ class Envelope:
         n_missing = (time_ms - self.last_ms) / self.rates.step_ms - 1
         if is_point and n_missing >= 1:
             self.bridge(season, n_missing)
-        size = self.threshold(self.calendar.quarter[t])
+        size, usual = self.threshold(), self.peaks[self.calendar.quarter[t]][1]
+        size = max(size, 1.2 * usual) if usual > 1.3 * size else size
         yhat, lower, upper = self.band(season, size)
         if not is_point:
             return Step(yhat, lower, upper, 0.0)
@@ -138,11 +139,9 @@ class Envelope:
             mean.value += share * (goal - mean.value)
         self.loose = max(self.loose, share)
 
-    def threshold(self, quarter: int) -> float:
+    def threshold(self) -> float:
         size = max(math.exp(self.tail + self.margin), 2.0)
-        size = min(size, 4.95 * (size / 4.95) ** 0.5) if size > 4.95 else size
-        usual = self.peaks[quarter][1]
-        return max(size, 1.2 * usual) if usual > 1.3 * size else size
+        return min(size, 4.95 * (size / 4.95) ** 0.5) if size > 4.95 else size
 
     def scales(self) -> list[tuple[float, float]]:
         extra = self.loose * math.sqrt(self.spread.value)
@@ -209,9 +208,8 @@ class Envelope:
         self.learn_past(n, self.calendar.hour[t], value)
         self.learn_profile(t, self.learn_base(n, value - self.base - season * is_known, season))
         change = abs(value - self.previous)
-        if change > 0 and (self.least == 0 or change < self.least):
-            self.least = change
-        self.least *= 1.001
+        if change > 0 and largest <= self.threshold():
+            self.least = 1.001 * min(change, self.least or math.inf)
         self.loose *= 1 - self.rates.slow
         self.previous, self.season, self.last_ms, self.n = value, season, time_ms, n
 
@@ -248,9 +246,11 @@ class Envelope:
 
     def learn_peak(self, quarter: int, largest: float) -> None:
         if quarter != self.visit:
-            self.peaks[self.visit] = sorted([*(0.95 * p for p in self.peaks[self.visit]), self.visit_peak])[:0:-1]
+            kept = 0.95 if self.visit_peak > self.threshold() else 0.9
+            self.peaks[self.visit] = sorted([*(kept * p for p in self.peaks[self.visit]), self.visit_peak])[:0:-1]
             self.visit, self.visit_peak = quarter, 0.0
-        self.visit_peak = max(self.visit_peak, largest)
+        if largest < 1e6:
+            self.visit_peak = max(self.visit_peak, largest)
 
     def learn_past(self, n: int, hour: int, value: float) -> None:
         self.calm.add(value, n)

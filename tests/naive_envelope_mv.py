@@ -30,7 +30,7 @@ class Envelope:
         self.profile, self.visits = np.zeros((n_channels, n_bins)), np.zeros(n_bins)
         rank = sketch.shape[1]
         self.basis, self.moments, self.loadings = (np.zeros((n_channels, rank)) for _ in range(3))
-        self.n = 0
+        self.n = self.moved = 0
         self.weight = self.total = self.distance_sum = self.distance_weight = self.smoothed = 0.0
         self.joint_tail = self.band_tail = self.relief = 0.0
         self.joint_run, self.next = 0, 0
@@ -38,11 +38,11 @@ class Envelope:
 
     @property
     def mean(self) -> float:
-        return max(self.distance_sum / self.distance_weight, 1e-9) if self.distance_weight else 1e-9
+        return max(self.distance_sum / self.distance_weight, 0.3) if self.distance_weight else 0.3
 
     @property
     def threshold(self) -> float:
-        return 1 + (1.1 - self.relief) * (1 + 300 / max(self.n, 1)) * max(np.exp(self.joint_tail) - 1, 0.02)
+        return 1 + (1.1 - self.relief) * (1 + 300 / max(self.moved, 1)) * max(np.exp(self.joint_tail) - 1, 0.02)
 
     def step(self, y: F64, calendar: Calendar, t: int) -> None:
         if not np.isfinite(y).all():
@@ -78,14 +78,14 @@ class Envelope:
         return np.asarray(1 - (self.loadings**2).sum(axis=1))
 
     def limited(self, distance: float) -> float:
-        return min(distance, 10 * self.mean) if self.n > 50 else distance
+        return min(distance, 10 * self.mean) if self.moved > 50 else distance
 
     def _smooth(self) -> float:
-        return 1.0 if self.n < 16 else self.rates.smooth
+        return 1.0 if self.moved < 16 else self.rates.smooth
 
     def _write(self, y: F64, yhat: F64, below: F64, above: F64, distance: float) -> None:
         far = 0.0
-        if self.n:
+        if self.moved:
             limited = self.limited(distance)
             smoothed = self.smoothed + self._smooth() * (limited - self.smoothed)
             far = max(min(smoothed, 3 * limited) / self.mean - 0.5, 0) / (self.threshold - 0.5) / self.rates.width
@@ -112,14 +112,21 @@ class Envelope:
             is_beyond = np.log(np.maximum(abs(error) / reference, 1e-9)) > self.tail
             self.tail = np.maximum(self.tail + step * (is_beyond - TAIL), -1)
         self._learn_levels(error, size, n, places)
+        self.n = n
+        if self.least.any():
+            self._learn_together(error, size, z, ratio, width, distance)
+        self.out["blame"].append(self.blame)
+
+    def _learn_together(self, error: F64, size: F64, z: F64, ratio: F64, width: float, distance: float) -> None:
+        r, n = self.rates, self.moved + 1
+        step = max(0.01, 1 / (TAIL * n + 20))
         band = aggregate(ratio, r.aggregation) * width * r.width
         self.band_tail += step * ((np.log(max(band, 1e-9)) > self.band_tail) - TAIL)
-        limit = 10 * self.mean if self.n > 50 else np.inf
+        limit = 10 * self.mean if n > 51 else np.inf
         self.blame = self.blame + self._smooth() * (np.minimum(abs(z), limit) ** 2 - self.blame)
-        self.out["blame"].append(self.blame)
         weight = self._learn_distance(distance, n, step)
         self._learn_factors(error, size, z, weight)
-        self.n = n
+        self.moved = n
 
     def _learn_levels(self, error: F64, size: F64, n: int, places: tuple[Any, ...]) -> None:
         r = self.rates
@@ -164,7 +171,7 @@ class Envelope:
         if self.weight >= memory:
             self.squares, self.weight = self.squares * (1 - 1 / memory), self.weight * (1 - 1 / memory)
         self.squares, self.weight = self.squares + weight * error**2, self.weight + weight
-        n, n_start = self.n - 16, self.sketch.shape[0]
+        n, n_start = self.moved - 16, self.sketch.shape[0]
         if n < 0:
             return
         if n < n_start:

@@ -79,13 +79,15 @@ def score_point(
     if math.isnan(yhat):
         score = 0.0 if learned < warm_up else math.nan
     else:
+        raw = band(rules._replace(clip=False), yhat, lower, upper)
+        says_nothing = rules.clip and (raw[1] > rules.data_range[1] or raw[2] < rules.data_range[0])
         yhat, lower, upper = band(rules, yhat, lower, upper)
         exact, centre = Fraction(y), Fraction(yhat)
         width = Fraction(upper) - centre if y >= yhat else centre - Fraction(lower)
         width = max(width, Fraction(1e-9) * abs(centre), Fraction(1e-12))
         ratio = min(abs(exact - centre) / width, Fraction(10**6))
         score = float(ratio if unusual is None else weighed(ratio, Fraction(unusual)))
-        if learned < warm_up or not passes(rules, y, yhat):
+        if learned < warm_up or says_nothing or not passes(rules, y, yhat):
             score = 0.0
     if not rules.data_range[0] <= y <= rules.data_range[1]:
         score = rules.outside_score if math.isnan(score) else max(score, rules.outside_score)

@@ -43,7 +43,8 @@ def score_groups(
         joint, share = prediction.joint, prediction.share
     exists = np.isfinite(frame.values)
     if prediction.seen is not None:
-        learned = prediction.seen[:, None] + np.cumsum(exists, axis=1) - exists
+        counts = np.abs(frame.values) <= prediction.largest
+        learned = prediction.seen[:, None] + np.cumsum(counts, axis=1) - counts
         is_warm = np.logical_and.reduceat(learned >= model.warm_up, first, axis=0)
         joint = np.where(is_warm, joint, 0.0)
     limits = np.array([policy.data_range for policy in policies])[policy_of]
@@ -91,4 +92,5 @@ def _take(prediction: Prediction, rows: I64) -> Prediction:
     """Some rows of what `score.apply` looks at."""
     names = ("yhat", "yhat_lower", "yhat_upper", "unusual", "seen")
     columns = {name: None if (array := getattr(prediction, name)) is None else array[rows] for name in names}
-    return Prediction(**columns, extra={name: array[rows] for name, array in prediction.extra.items()})
+    extra = {name: array[rows] for name, array in prediction.extra.items()}
+    return Prediction(**columns, extra=extra, largest=prediction.largest)

@@ -8,6 +8,7 @@ from engine.config.check_parts import budget
 from engine.config.report import Report
 from engine.config.sections import Group, Parts
 from engine.frame import Query
+from engine.models.base import BAND_KEYS
 from engine.reader.settings import ReaderSettings
 from engine.scheduler.settings import PeriodicSettings
 from engine.settings import Duration, Settings
@@ -24,7 +25,18 @@ def check_groups(parts: Parts, groups: tuple[Group, ...], queries: Mapping[str, 
             _check_times(scheduler_alias, scheduler, [queries[q] for q in sorted(its)], parts.reader, report)
     for group in {g.model_alias: g for g in groups if parts.models[g.model_alias].is_multivariate}.values():
         _check_channels(group, [queries[q] for q in group.query_aliases if q in queries], report)
+    for model_alias, query_alias in dict.fromkeys((g.model_alias, q) for g in groups for q in g.query_aliases):
+        if query_alias in queries and not parts.models[model_alias].has_band:
+            _check_policies(model_alias, queries[query_alias], report)
     _check_tenants(parts.reader, parts.writer, queries, report)
+
+
+def _check_policies(model_alias: str, query: Query, report: Report) -> None:
+    """Policies of a query that a model without a band cannot follow."""
+    for key in BAND_KEYS:
+        if getattr(query, key, None) is not None:
+            path = f"reader.queries.{query.alias}.{key}"
+            report.warn(path, f"has no effect on model {model_alias}: its class has no band")
 
 
 def _check_times(

@@ -19,6 +19,7 @@ from engine.settings import Duration, Settings
 
 _PLACEHOLDER = re.compile(r"\$[A-Za-z_]+")
 _GENERATED = ("model_alias", "scheduler_alias", "preset")
+_BAND = ("yhat", "yhat_lower", "yhat_upper")
 _FORECAST = re.compile(r"(yhat(?:_lower|_upper)?)_\d+\w*")
 
 
@@ -116,11 +117,6 @@ def check_model(model: Model, path: str, report: Report) -> None:
         report.warn(f"{path}.forecast_at", f"has no effect: {tag(model)} makes no forecasts")
     if model.groupby and not model.is_multivariate:
         report.warn(f"{path}.groupby", f"has no effect: {tag(model)} models each series by itself")
-    outside = model.anomaly_score_outside_data_range
-    if outside is not None and outside < 0:
-        report.bad(f"{path}.anomaly_score_outside_data_range", outside, "expected a number >= 0")
-    if min(model.scale) <= 0:
-        report.bad(f"{path}.scale", model.scale, "expected a number > 0 or a list [lower, upper] of two")
 
 
 def _check_series(model: Model, path: str, report: Report) -> None:
@@ -132,11 +128,12 @@ def _check_series(model: Model, path: str, report: Report) -> None:
         report.bad(path, model.provide_series, "expected at least one series, else nothing is written")
     if len(set(names)) < len(names):
         report.warn(path, "names a series twice; it is written once")
-    known = model.provides
+    known = [*model.provides, *(f"{base}_{offset.as_configured}" for offset in model.forecast_at for base in _BAND)]
     for name in dict.fromkeys(names):
-        match = _FORECAST.fullmatch(name)
-        if known and name not in known and not (match and model.forecasts):
-            report.bad(path, name, f"expected some of {', '.join(known)}")
+        is_forecast = model.forecasts and _FORECAST.fullmatch(name)
+        if name not in known and (model.provides or is_forecast):
+            also = "; a forecast's offset stands in forecast_at" if is_forecast else ""
+            report.bad(path, name, f"expected some of {', '.join(known)}{also}")
 
 
 def _check_reader(reader: ReaderSettings, report: Report) -> None:

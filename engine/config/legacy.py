@@ -25,6 +25,8 @@ def respell(raw: Raw, report: Report) -> Raw:
         if isinstance(result.get(section), dict):
             entries = result[section].items()
             result[section] = {a: _with_alias(spec, f"{section}.{a}", table, report) for a, spec in entries}
+    for path, spec in [("model", result.get("model")), *_entries(result.get("models"))]:
+        _respell_tuned(spec, path, report)
     if isinstance(result.get("reader"), dict):
         result["reader"] = _respell_queries(result["reader"], report)
     if isinstance(result.get("monitoring"), dict):
@@ -42,6 +44,18 @@ def _with_alias(spec: Any, path: str, table: ClassTable, report: Report) -> Any:
     if table.is_redirected(name):
         report.warn(f"{path}.class", f"{name} is an older name; it runs as {entry.alias}")
     return {**spec, "class": entry.alias}
+
+
+def _entries(section: Any) -> list[tuple[str, Any]]:
+    return [(f"models.{alias}", spec) for alias, spec in section.items()] if isinstance(section, dict) else []
+
+
+def _respell_tuned(spec: Any, path: str, report: Report) -> None:
+    """The docs' prose has another name for the class that `auto` tunes; `spec` is a copy of what was read."""
+    if isinstance(spec, dict) and spec.get("class") == "auto" and "tuned_model_class" in spec:
+        report.warn(f"{path}.tuned_model_class", "another spelling of tuned_class_name")
+        name = spec.pop("tuned_model_class")
+        spec.setdefault("tuned_class_name", name)
 
 
 def _respell_queries(reader: Raw, report: Report) -> Raw:

@@ -31,6 +31,9 @@ def make_model(class_name: str, arguments: Mapping[str, Any]) -> tuple[Model, tu
     ConfigError : with every problem found; unknown arguments are problems, and so is a class that is not available.
     """
     report = Report(strict=True)
+    for key in ("class", "queries", "schedulers"):
+        if key in arguments:
+            report.problem(f"{_PATH}.{key}", f"{arguments[key]}, expected no {key} among a single model's arguments")
     model: Model | None = component({**arguments, "class": class_name}, _PATH, MODELS, report)
     if model is not None:
         model = settled(model, CustomFile())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -16,12 +17,26 @@ class CustomFile(Settings, frozen=True, kw_only=True):
     path: str = ""
 
 
+class InnerArgs(msgspec.Struct, frozen=True):
+    """Base of an inner library's arguments: fields are honoured, `neutral` ones accepted as they change no result."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset()
+
+
+T = TypeVar("T", bound=InnerArgs)
+
+
+def honoured(kind: type[T], args: Mapping[str, Any]) -> T:
+    """Checked `args` as their type; a number in quotes, as placeholders are, is a number."""
+    return msgspec.convert(dict(args), kind, strict=False)
+
+
 def _in_words(name: str, message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
 def check_args(
-    kind: type[msgspec.Struct], args: Mapping[str, Any], in_words: Callable[[str, str], str] = _in_words
+    kind: type[InnerArgs], args: Mapping[str, Any], in_words: Callable[[str, str], str] = _in_words
 ) -> list[str]:
     """Problems of `args`, each as key, value, what was expected; none means that they convert to `kind`.
 
@@ -32,11 +47,16 @@ def check_args(
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     problems = []
     for name, value in args.items():
+        if name in kind.neutral:
+            continue
         if name not in types:
             problems.append(f"args.{name}: is not honoured; expected some of {', '.join(types)}")
             continue
         try:
-            msgspec.convert(value, types[name])
+            found = msgspec.convert(value, types[name], strict=False)
         except msgspec.ValidationError as err:
             problems.append(f"args.{name}: {value!r}, {in_words(name, str(err))}")
+            continue
+        if isinstance(found, float) and not math.isfinite(found):
+            problems.append(f"args.{name}: {value!r}, expected a finite number")
     return problems

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from engine.frame import F64, I64, Frame, Prediction, State
-from engine.models.args import check_args
+from engine.models.args import InnerArgs, check_args, honoured
 from engine.models.base import Model
 from engine.models.prophet_compress import compress
 from engine.settings import Duration
@@ -27,8 +26,12 @@ _NO_SEASON = [0, 0, 0, 0]
 _NEVER = -(2**62)
 
 
-class ArimaArgs(msgspec.Struct, frozen=True):
+class ArimaArgs(InnerArgs, frozen=True):
     """The arguments of statsmodels' `ARIMA` that are honoured; `trend` is "c" without differences, else "n"."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset(
+        {"concentrate_scale", "dates", "freq", "missing", "validate_specification"}
+    )
 
     trend: Literal["n", "c", "t"] | None = None
     seasonal_order: list[Order] = []
@@ -53,7 +56,7 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     is_online: ClassVar[bool] = True
     forecasts: ClassVar[bool] = True
-    args_type: ClassVar[type[msgspec.Struct] | None] = ArimaArgs
+    args_type: ClassVar[type[InnerArgs] | None] = ArimaArgs
 
     order: list[Order]
     z_threshold: Annotated[float, Meta(ge=0)] = 2.5
@@ -69,7 +72,7 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
             return [f"order: {self.order}, expected three whole numbers [p, d, q]"]
         if problems := check_args(ArimaArgs, self.args):
             return problems
-        args = msgspec.convert(self.args, ArimaArgs)
+        args = honoured(ArimaArgs, self.args)
         season, n_differences = args.seasonal_order, self.order[1] + (args.seasonal_order or [0, 0])[1]
         if self._degree(_NO_SEASON) > _FURTHEST:
             problems.append(f"order: {self.order}, expected to reach back at most {_FURTHEST} points")
@@ -86,7 +89,7 @@ class Arima(Model, frozen=True, kw_only=True, tag_field="class", tag="arima"):
 
     def orders(self) -> Orders:
         """The model as the kernels take it."""
-        args = msgspec.convert(self.args, ArimaArgs)
+        args = honoured(ArimaArgs, self.args)
         sp, sd, sq, period = args.seasonal_order or _NO_SEASON
         p, d, q = self.order
         difference = np.ones(1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -126,8 +127,9 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
         frozen = self.optimization_params.frozen_params
         if fixed := {"class", "class_name"} & set(frozen):
             problems.append(f"optimization_params.frozen_params: {sorted(fixed)}, expected no class here")
-        if problems:
+        if problems or kind is None:
             return problems
+        problems += _misplaced({key: value for key, value in frozen.items() if key not in fixed}, kind)
         try:
             self.trials(60_000).model(0)
         except ModelError as err:
@@ -137,13 +139,17 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
     def without_effect(self) -> dict[str, str]:
         """Keys that are written and change nothing, with the reason."""
         params = self.optimization_params
+        unused = super().without_effect()
+        if not self.check():
+            of_tuned = self.trials(60_000).model(0).without_effect()
+            unused |= {f"optimization_params.frozen_params.{key}": reason for key, reason in of_tuned.items()}
         found = {
             "optimized_business_params": (params.optimized_business_params, "policies stay as configured"),
             "n_jobs": (params.n_jobs not in (1, -1), "threads are settings.n_workers"),
             "beta": (params.beta is not None, "the search has no such parameter"),
             "gc_after_trial": (params.gc_after_trial, "a trial leaves nothing behind"),
         }
-        return {f"optimization_params.{key}": reason for key, (is_written, reason) in found.items() if is_written}
+        return unused | {f"optimization_params.{k}": why for k, (is_written, why) in found.items() if is_written}
 
     def trials(self, step_ms: int, tz: str = "UTC") -> Trials:
         """What is tried on a grid of this step; trial 0 is the class as it is.
@@ -187,6 +193,22 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
         back = np.argsort(np.concatenate(order))
         after = State.concat(states).take(back) if self.is_online else state
         return _joined(predictions, back), after
+
+
+def _misplaced(frozen: Mapping[str, Any], kind: type[Model]) -> list[str]:
+    """Problems of frozen keys that are no hyperparameters of the class, or no numbers."""
+    common = set(Model.__struct_fields__) - {"args"}
+    own = [name for name in kind.__struct_fields__ if name not in common]
+    problems = []
+    for key, value in frozen.items():
+        path = f"optimization_params.frozen_params.{key}"
+        if key in common:
+            problems.append(f"{path}: {value}, expected beside tuned_class_name: it is not the tuned class's alone")
+        elif key not in own:
+            problems.append(f"{path}: {value}, expected some of {', '.join(own)}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"{path}: {value}, expected a finite number")
+    return problems
 
 
 class _Fit:
@@ -304,7 +326,7 @@ def _widened(prediction: Prediction, widen: F64, own_warm_up: int, warm_up: int)
     if score is not None:
         score = score / factor
     if seen is not None and own_warm_up != warm_up:
-        seen = np.where(seen < own_warm_up, np.minimum(seen, warm_up - 1), np.maximum(seen, warm_up))
+        seen = seen + (warm_up - own_warm_up)
     return replace(prediction, yhat_lower=lower, yhat_upper=upper, score=score, seen=seen)
 
 
@@ -318,6 +340,7 @@ def _joined(parts: list[Prediction], back: I64) -> Prediction:
         extra = {n: part.extra[n] if n in part.extra else np.full(like.shape, np.nan) for n in names}
         filled.append(replace(part, extra=extra))
     whole = Prediction.concat(filled)
-    arrays = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name != "extra"}
+    arrays = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name not in ("extra", "largest")}
     ordered = {name: None if array is None else array[back] for name, array in arrays.items()}
-    return Prediction(**ordered, extra={name: column[back] for name, column in whole.extra.items()})
+    extra = {name: column[back] for name, column in whole.extra.items()}
+    return Prediction(**ordered, extra=extra, largest=whole.largest)

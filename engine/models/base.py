@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-import msgspec
 import numpy as np
+from msgspec import Meta
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, Query, State
+from engine.models.args import InnerArgs
 from engine.models.matching import match
 from engine.pool import Pool
-from engine.settings import Duration, Pair, Range, Settings
+from engine.settings import Duration, Pair, Range, Scale, Settings
+
+# Keys of models and queries that mean nothing without an expected value.
+BAND_KEYS = (
+    "detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected", "scale", "clip_predictions"
+)  # fmt: skip
 
 
 class RowsFit(Protocol):
@@ -55,7 +61,7 @@ class Model(Settings, frozen=True, kw_only=True):
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = provides
     owns_policies: ClassVar[bool] = False
-    args_type: ClassVar[type[msgspec.Struct] | None] = None
+    args_type: ClassVar[type[InnerArgs] | None] = None
     layout: ClassVar[int] = 1
 
     queries: list[str] | str | None = None
@@ -64,9 +70,9 @@ class Model(Settings, frozen=True, kw_only=True):
     detection_direction: Literal["both", "above_expected", "below_expected"] = "both"
     min_dev_from_expected: Pair = Pair((0.0, 0.0))
     min_rel_dev_from_expected: Pair = Pair((0.0, 0.0))
-    scale: Pair = Pair((1.0, 1.0))
+    scale: Scale = Scale((1.0, 1.0))
     clip_predictions: bool = False
-    anomaly_score_outside_data_range: float | None = None
+    anomaly_score_outside_data_range: Annotated[float, Meta(ge=0)] | None = None
     data_range: Range | None = None
     groupby: list[str] | None = None
     forecast_at: list[Duration] = []
@@ -88,7 +94,21 @@ class Model(Settings, frozen=True, kw_only=True):
 
     def without_effect(self) -> dict[str, str]:
         """Keys that are written and change nothing, with the reason."""
-        return {}
+        found = dict.fromkeys(self._unused_policies(), "this class has no band")
+        if self.args_type is None:
+            return found | ({"args": "this class has no inner library"} if self.args else {})
+        neutral = [name for name in self.args if name in self.args_type.neutral]
+        return found | {f"args.{name}": "results do not depend on it" for name in neutral}
+
+    @property
+    def has_band(self) -> bool:
+        """Whether policies that need an expectation have one; so have those of a model that applies them itself."""
+        return self.owns_policies or "yhat" in self.provides
+
+    def _unused_policies(self) -> list[str]:
+        names = () if self.has_band else BAND_KEYS
+        defaults = {field: getattr(Model(), field) for field in names}
+        return [name for name, default in defaults.items() if getattr(self, name) != default]
 
     def fresh(self, series: I64, frame: Frame) -> State:
         """State of series that have learned nothing; `frame` gives the grid and the zone."""

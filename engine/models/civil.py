@@ -67,9 +67,19 @@ def laid_out(values: F64, places: I64) -> tuple[F64, I64]:
 
 
 def find_country(name: str) -> Callable[..., Any] | None:
-    """The calendar of a country by code or name (``US``, ``UnitedStates``), None where there is none."""
-    found = getattr(holidays, _RENAMED.get(name, name), None)
-    return found if isinstance(found, EntityLoader) else None
+    """The calendar of a country by code or name (``US``, ``united states``), None where there is none."""
+    known = _calendars()
+    return getattr(holidays, known[key]) if (key := _plain(_RENAMED.get(name, name))) in known else None
+
+
+@lru_cache(maxsize=1)
+def _calendars() -> Mapping[str, str]:
+    """The package's names of calendars by their letters and digits alone."""
+    return {_plain(name): name for name in dir(holidays) if isinstance(getattr(holidays, name), EntityLoader)}
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -58,6 +59,9 @@ class Custom(Model, frozen=True, kw_only=True, tag_field="class", tag="custom"):
         if kind.is_multivariate and issubclass(kind, RollingModel):
             return [f"class: {file}: RollingModel has no groups, expected MultivariateModel with Model or OnlineModel"]
         return []
+
+    def without_effect(self) -> dict[str, str]:
+        return {}  # `args` are the class's own
 
     @property
     def file(self) -> Path | None:
@@ -173,13 +177,14 @@ class OnlineCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="cu
             n_seen = model.n_samples_seen_
             parts.append(self._place(model.infer(rows.take(row, step)), rows, step))
             count_samples(model, n_seen, 1)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, model
+        return _one_after_other(parts), model
 
 
 class RollingCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="custom"):
-    """A custom model of the old kind without a fit: `infer` is given as many points as the fit window had.
+    """A custom model of the old kind without a fit: `infer` is given as many points as the fit window had, and one new.
 
-    The object beside its last points is the state of a series.
+    The object beside its last points is the state of a series. Several new points come one by one: none sees a later
+    one, whatever a run brings.
     """
 
     is_online: ClassVar[bool] = True
@@ -194,10 +199,18 @@ class RollingCustom(Custom, frozen=True, kw_only=True, tag_field="class", tag="c
         return Past(self.new(), steps.size, *rows.raw(row, steps))
 
     def _inferred(self, past: Any, rows: RowFrames, row: int, steps: I64) -> tuple[dict[str, F64], Any]:
-        whole = past.with_points(*rows.raw(row, steps))
-        df = rows.table(whole.times_ms, whole.values)
-        result = getattr(past.model, "fit_infer", past.model.infer)(df)
-        return self._place(result.tail(steps.size), rows, steps), whole.cut()
+        call, parts = getattr(past.model, "fit_infer", past.model.infer), []
+        for step in steps[:, None]:
+            past = past.with_points(*rows.raw(row, step))
+            result = call(rows.table(past.times_ms, past.values))
+            parts.append(self._place(result.tail(1), rows, step))
+            past = past.cut()
+        return _one_after_other(parts), past
+
+
+def _one_after_other(parts: Sequence[Mapping[str, F64]]) -> dict[str, F64]:
+    """The columns of consecutive steps together."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def copied(model: Any) -> Any:

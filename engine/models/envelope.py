@@ -25,6 +25,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
     """
 
     forecasts: ClassVar[bool] = True
+    layout: ClassVar[int] = 2
 
     def fresh(self, series: I64, frame: Frame) -> State:
         bins = n_bins(self.seasonalities, self.holidays.parsed())
@@ -52,7 +53,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
             for b, name in enumerate(_BANDS)
             for j, offset in enumerate(self.forecast_at)
         }
-        return Prediction(band[0], band[1], band[2], extra=extra, seen=seen, unusual=unusual), new
+        return Prediction(band[0], band[1], band[2], extra=extra, seen=seen, unusual=unusual, largest=1e150), new
 
     def _run(
         self, state: State, frame: Frame, ahead_ms: list[int], out: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]

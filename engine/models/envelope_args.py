@@ -11,7 +11,7 @@ from msgspec import Meta, field
 
 from engine.models.base import Model
 from engine.models.civil import find_country
-from engine.models.envelope_calendar import SHAPES, Holidays
+from engine.models.envelope_calendar import Holidays, Preset
 from engine.settings import Settings
 from kernels.envelope_state import Rates
 
@@ -56,7 +56,7 @@ class EnvelopeModel(Model, frozen=True, kw_only=True):
     loss_reactivity: Annotated[float, Meta(gt=0)] = 5.0
     min_n_samples_seen: Annotated[int, Meta(ge=1)] = 16
     changepoint_window: Annotated[int, Meta(ge=1)] = 16
-    seasonalities: list[str] = field(default_factory=lambda: ["hod_smooth", "dow_smooth"])
+    seasonalities: list[Preset] = field(default_factory=lambda: ["hod_smooth", "dow_smooth"])
     holidays: EnvelopeHolidays = EnvelopeHolidays()
 
     @property
@@ -68,8 +68,6 @@ class EnvelopeModel(Model, frozen=True, kw_only=True):
         problems = []
         if len(self.quantiles) != 2 or self.quantiles[0] >= self.quantiles[1]:
             problems.append(f"quantiles: {self.quantiles}, expected two numbers in [0, 1], the second one larger")
-        if unknown := [s for s in self.seasonalities if s not in SHAPES]:
-            problems.append(f"seasonalities: {unknown}, expected some of {', '.join(SHAPES)}")
         if len(set(self.seasonalities)) < len(self.seasonalities):
             problems.append(f"seasonalities: {self.seasonalities}, expected each one once")
         if wrong := [d for d in self.holidays.event_days if not _EVENT.fullmatch(d)]:

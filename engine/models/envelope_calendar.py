@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,11 @@ class Shape(NamedTuple):
     memory: int
 
 
-SHAPES = {
+Preset = Literal[
+    "hod_smooth", "hod_spiky", "hod_plateau", "dow_smooth", "dow_spiky", "dow_plateau", "weekpart_plateau",
+    "month_smooth", "month_plateau",
+]  # fmt: skip
+SHAPES: dict[Preset, Shape] = {
     "hod_smooth": Shape(DAY_MS, 96, True, 14),
     "hod_spiky": Shape(DAY_MS, 288, False, 14),
     "hod_plateau": Shape(DAY_MS, 24, False, 14),
@@ -57,13 +61,13 @@ class Holidays(NamedTuple):
         return _HOLIDAY_BINS * (min(n_kinds, 1) if self.is_group else n_kinds)
 
 
-def n_bins(seasonalities: Sequence[str], holidays: Holidays) -> int:
+def n_bins(seasonalities: Sequence[Preset], holidays: Holidays) -> int:
     """Bins of a whole profile; at least one, as a kernel wants."""
     return max(1, sum(SHAPES[name].n_bins for name in seasonalities) + holidays.n_bins)
 
 
 def calendar(
-    seasonalities: Sequence[str],
+    seasonalities: Sequence[Preset],
     holidays: Holidays,
     timestamps_ms: I64,
     step_ms: int,
@@ -104,7 +108,7 @@ def calendar(
     )
 
 
-def _places(name: str, clock: I64) -> tuple[I64, I64, F64]:
+def _places(name: Preset, clock: I64) -> tuple[I64, I64, F64]:
     """Left bin, right bin and the share between them, of wall-clock milliseconds."""
     shape = SHAPES[name]
     if name == "weekpart_plateau":

@@ -23,6 +23,7 @@ log = logging.getLogger("model")
 
 Count = Annotated[int, Meta(ge=1)]
 
+_RECOMMENDED = 100
 _AGGREGATIONS = {"max": MAX, "mean": MEAN, "l2": L2}
 _MONTH_MS = 30 * 86_400_000
 # Means are over at least so many rows, however long the step.
@@ -49,18 +50,20 @@ class TemporalEnvelopeMultivariate(
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     is_multivariate: ClassVar[bool] = True
+    layout: ClassVar[int] = 2
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "contribution", "y", "yhat", "yhat_lower", "yhat_upper")
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
 
     dependency_rank: Annotated[int, Meta(ge=0)] = 8
     score_aggregation: Literal["max", "mean", "l2"] = "l2"
     max_channels: Count = 1000
-    recommended_max_channels: Count = 100
+    recommended_max_channels: Count = _RECOMMENDED
     random_state: int = 42
 
     def check(self) -> list[str]:
         problems = super().check()
-        if self.recommended_max_channels > self.max_channels:
+        # The default, larger than what is configured as the limit, was nobody's wish.
+        if self.recommended_max_channels > self.max_channels and self.recommended_max_channels != _RECOMMENDED:
             limit = f"expected at most max_channels ({self.max_channels})"
             problems.append(f"recommended_max_channels: {self.recommended_max_channels}, {limit}")
         return problems
@@ -107,7 +110,7 @@ class TemporalEnvelopeMultivariate(
         # Parts of the squared distance: without policies they add up to it.
         whole = np.add.reduceat(blame, state.indptr[:-1], axis=0) if sizes.size else far
         share = blame * np.repeat(far * far / np.where(whole > 0.0, whole, 1.0), sizes, axis=0)
-        return Prediction(yhat, lower, upper, share=share, seen=seen), new
+        return Prediction(yhat, lower, upper, share=share, seen=seen, largest=1e150), new
 
     def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
         """The larger one of the channels' aggregated scores and the distance of their row.

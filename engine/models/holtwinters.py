@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
-from engine.models.args import check_args
+from engine.models.args import InnerArgs, check_args, honoured
 from engine.models.base import Model
 from engine.models.civil import laid_out, season_clock, season_places
 from engine.models.periods import find_periods, rows_by_period
@@ -25,8 +24,10 @@ Part = Literal["add", "additive", "mul", "multiplicative"]
 _KINDS = {"add": ADDITIVE, "additive": ADDITIVE, "mul": MULTIPLICATIVE, "multiplicative": MULTIPLICATIVE}
 
 
-class HoltWintersArgs(msgspec.Struct, frozen=True):
+class HoltWintersArgs(InnerArgs, frozen=True):
     """The arguments of statsmodels' `ExponentialSmoothing` that are honoured; `damped` is the old `damped_trend`."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"dates", "freq", "missing"})
 
     trend: Part | None = None
     damped_trend: bool = False
@@ -60,7 +61,7 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
 
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     forecasts: ClassVar[bool] = True
-    args_type: ClassVar[type[msgspec.Struct] | None] = HoltWintersArgs
+    args_type: ClassVar[type[InnerArgs] | None] = HoltWintersArgs
 
     frequency: Duration | None = None
     seasonality: Duration | None = None
@@ -74,7 +75,7 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
             if value is not None and value <= 0:
                 problems.append(f"{name}: {value}, expected a time like 5m")
         problems += [f"forecast_at: {o}, expected a time ahead like 1h" for o in self.forecast_at if o <= 0]
-        return problems or self._check_together(msgspec.convert(self.args, HoltWintersArgs))
+        return problems or self._check_together(honoured(HoltWintersArgs, self.args))
 
     def _check_together(self, args: HoltWintersArgs) -> list[str]:
         problems = []
@@ -95,13 +96,13 @@ class HoltWinters(Model, frozen=True, kw_only=True, tag_field="class", tag="holt
         ------
         ModelError : the window has fewer than two steps.
         """
-        args = msgspec.convert(self.args, HoltWintersArgs)
+        args = honoured(HoltWintersArgs, self.args)
         step_ms = max(self.frequency or 0, frame.step_ms)
         gathered = compress(frame, step_ms, is_median=False)
         if gathered.timestamps_ms.size < 2:
             raise ModelError("holtwinters needs a fit window of at least two steps of its frequency")
         # Without an argument the season is additive; explicitly none is none.
-        kind = _kind(self.args.get("seasonal", "add"))
+        kind = _kind(args.seasonal if "seasonal" in self.args else "add")
         is_found = kind != NONE and self.seasonality is None and args.seasonal_periods is None
         if is_found:
             periods = find_periods(gathered)

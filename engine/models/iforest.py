@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.frame import F64, Frame, Prediction, State
-from engine.models.args import check_args
+from engine.models.args import InnerArgs, check_args, honoured
 from engine.models.base import Model
 from engine.models.civil import DAY_MS, civil_ms
 from kernels.iforest import Forest, forest_zeros
@@ -52,8 +51,10 @@ class Contamination(float):
         return float.__repr__(self) if self else "auto"
 
 
-class ForestArgs(msgspec.Struct, frozen=True):
+class ForestArgs(InnerArgs, frozen=True):
     """The arguments of scikit-learn's `IsolationForest` that are honoured; a whole number counts, a share divides."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"n_jobs", "verbose", "warm_start"})
 
     n_estimators: Annotated[int, Meta(ge=1, le=10_000)] = 100
     max_samples: Annotated[int, Meta(ge=1, le=_LARGEST_SAMPLE)] | Share | Literal["auto"] = "auto"
@@ -100,7 +101,7 @@ class IsolationForest(Model, frozen=True, kw_only=True, tag_field="class", tag="
     fit_by: ClassVar[Literal["time", "rows"]] = "rows"
     provides: ClassVar[tuple[str, ...]] = ("anomaly_score", "y")
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score",)
-    args_type: ClassVar[type[msgspec.Struct] | None] = ForestArgs
+    args_type: ClassVar[type[InnerArgs] | None] = ForestArgs
     layout: ClassVar[int] = 2
 
     contamination: Contamination = Contamination(0.0)
@@ -122,7 +123,7 @@ class IsolationForest(Model, frozen=True, kw_only=True, tag_field="class", tag="
         """
         if frame.timestamps_ms.size == 0:
             raise ModelError("isolation forest needs a fit window of at least one step")
-        args = msgspec.convert(self.args, ForestArgs)
+        args = honoured(ForestArgs, self.args)
         state = self._fit_with_seasons(frame, args) if self.seasonal_features else self._fit_alone(frame, args)
         return state.take(np.flatnonzero(state.columns["used"] > 0))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
 import numpy as np
 
 from engine.errors import ModelError
 from engine.frame import F64, Frame, Prediction, State
+from engine.models.args import honoured
 from engine.models.iforest import ForestArgs, IsolationForest, seasonal_columns
 from kernels.iforest import forest_zeros
 from kernels.iforest_groups import GroupForests, groups_fit, groups_score
@@ -42,7 +42,7 @@ class IsolationForestMultivariate(
         """
         if frame.timestamps_ms.size == 0:
             raise ModelError("isolation forest needs a fit window of at least one step")
-        args = msgspec.convert(self.args, ForestArgs)
+        args = honoured(ForestArgs, self.args)
         n_sample, share, most = args.sample(frame.timestamps_ms.size)
         shared = self._shared(frame)
         indptr = frame.indptr

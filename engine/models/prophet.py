@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
 
 from engine.errors import ModelError
 from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.args import InnerArgs
 from engine.models.base import Model
 from engine.models.civil import DAY_MS
 from engine.models.prophet_args import ProphetArgs, check_prophet_args, parse_args
@@ -68,7 +68,7 @@ class Prophet(Model, frozen=True, kw_only=True, tag_field="class", tag="prophet"
     # Names depend on the arguments: `check` knows them.
     provides: ClassVar[tuple[str, ...]] = ()
     default_series: ClassVar[tuple[str, ...]] = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper", "trend")
-    args_type: ClassVar[type[msgspec.Struct] | None] = ProphetArgs
+    args_type: ClassVar[type[InnerArgs] | None] = ProphetArgs
 
     seasonalities: list[dict[str, Any]] = []
     tz_aware: bool = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from engine.models.args import check_args
+from engine.models.args import InnerArgs, check_args, honoured
 from engine.models.civil import DAY_MS, find_country
 
 Mode = Literal["additive", "multiplicative"]
@@ -28,13 +28,15 @@ class HolidayRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prior_scale: Positive | None = None
 
 
-class ProphetArgs(msgspec.Struct, frozen=True):
+class ProphetArgs(InnerArgs, frozen=True):
     """The arguments that are honoured, with the package's defaults.
 
     `country_holidays`, `cap` and `floor` are no constructor arguments there: the first is a method's, the others are
     columns of its data. `mcmc_samples` can only be 0: parameters are the most probable ones. `uncertainty_samples`
     must be positive and has no other effect: bounds are exact quantiles, not those of a sample.
     """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"stan_backend"})
 
     growth: Literal["linear", "logistic", "flat"] = "linear"
     changepoints: list[Any] | None = None
@@ -94,7 +96,7 @@ def parse_args(args: Mapping[str, Any]) -> ProphetArgs:
     ------
     msgspec.ValidationError : a value is none that its argument can have.
     """
-    return msgspec.convert(args, ProphetArgs)
+    return honoured(ProphetArgs, args)
 
 
 def check_prophet_args(args: Mapping[str, Any]) -> list[str]:

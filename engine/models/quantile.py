@@ -80,6 +80,12 @@ class OnlineQuantile(Model, frozen=True, kw_only=True, tag_field="class", tag="q
             problems.append(f"season_starts_from: {self.season_starts_from}, expected a date like 1970-01-01")
         return problems
 
+    def without_effect(self) -> dict[str, str]:
+        found = super().without_effect()
+        if self.seasonal_interval is not None and self.min_subseason is None:
+            found["seasonal_interval"] = "a season without min_subseason has one part"
+        return found
+
     @property
     def n_parts(self) -> int:
         """Parts of a season; 0 without one."""

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from engine.frame import F64, I64, Frame, Prediction, State
-from engine.models.args import check_args
+from engine.models.args import InnerArgs, check_args, honoured
 from engine.models.base import Model
 from engine.models.civil import laid_out, season_places
 from engine.models.mstl import decompose, known_effects, last_by_phase, learn_errors, stretches
@@ -28,7 +27,7 @@ Degree = Annotated[int, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 
 
-class StlArgs(msgspec.Struct, frozen=True):
+class StlArgs(InnerArgs, frozen=True):
     """The arguments that are honoured: those of statsmodels' `STL` and its `fit`, and two of `seasonal_decompose`.
 
     Lengths of smoothers are odd. By default jumps of trend and low pass are a tenth of their lengths, as in R's `stl`.
@@ -95,7 +94,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     is_online: ClassVar[bool] = True
     provides: ClassVar[tuple[str, ...]] = (*Model.provides, "resid", "seasonal", "trend")
     default_series: ClassVar[tuple[str, ...]] = Model.provides
-    args_type: ClassVar[type[msgspec.Struct] | None] = StlArgs
+    args_type: ClassVar[type[InnerArgs] | None] = StlArgs
 
     period: Count | list[Count] | None = None
     z_threshold: Annotated[float, Meta(ge=0)] = 2.5
@@ -117,7 +116,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         problems = check_args(StlArgs, self.args)
         if isinstance(self.period, list) and (len(self.periods) < max(len(self.period), 1) or 1 in self.period[1:]):
             problems.append(f"period: {self.period}, expected different whole numbers above 1")
-        return problems or _check_lengths(msgspec.convert(self.args, StlArgs), (self.periods or (None,))[-1])
+        return problems or _check_lengths(honoured(StlArgs, self.args), (self.periods or (None,))[-1])
 
     def fresh(self, series: I64, frame: Frame) -> State:
         return self._fresh(series, (self.periods or (1,))[0])
@@ -148,7 +147,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
         return state.take(np.flatnonzero(state.columns["seen"] > 0))
 
     def _fit(self, frame: Frame, period: int) -> State:
-        args = msgspec.convert(self.args, StlArgs)
+        args = honoured(StlArgs, self.args)
         state = self._fresh(frame.series, period)
         columns = state.columns
         values, places = laid_out(frame.values, season_places(frame, max(period, *self.periods, 1)))
@@ -176,7 +175,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     def _smoothed(self, k: int) -> StlArgs:
         """The arguments for the k-th of several seasons: MSTL smooths the longer ones over more of their cycles."""
         given = self.args if "seasonal" in self.args else {**self.args, "seasonal": 11 + 4 * k}
-        return msgspec.convert(given, StlArgs)
+        return honoured(StlArgs, given)
 
     def infer(self, state: State, frame: Frame) -> tuple[Prediction, State]:
         seen, new = self._seen(state).copy(), state.changeable()
@@ -199,14 +198,14 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
                     new[name][rows] = column
         parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
         extra = {name: parts[name] for name in self.provide_series or () if name in parts}
-        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen)
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen, largest=_LARGEST)
         return prediction, state.updated(**new)
 
     def _advance(
         self, values: F64, phases: I64, new: dict[str, NDArray[Any]], yhat: F64, half: F64, effect: F64
     ) -> None:
         """Predict and learn in place; all rows have the season's width as their period."""
-        args = msgspec.convert(self.args, StlArgs)
+        args = honoured(StlArgs, self.args)
         seasonal_update(
             values, phases, _gains(args, new["season"].shape[1]), self.decay, args.robust, self.z_threshold,
             new["level"], new["weight"], new["m2"], new["seen"], new["season"], yhat, half, effect,
@@ -228,10 +227,12 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
     def _seen(self, state: State) -> I64:
         """Points learned, as the warm-up counts them: a row with a season of its own is warm after two of them."""
         seen: I64 = state.columns["seen"]
-        if self.period is None:
-            is_cold = seen < np.where(state.columns["period"] > 1, 2 * state.columns["period"], 0)
-            seen = np.where(is_cold, np.minimum(seen, self.warm_up - 1), seen)
-        return seen
+        if self.period is not None:
+            return seen
+        period = state.columns["period"]
+        needed = np.maximum(np.where(period > 1, 2 * period, 0), self.warm_up)
+        shifted: I64 = seen - (needed - self.warm_up)
+        return shifted
 
 
 def _longer(k: int) -> str:

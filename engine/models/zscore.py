@@ -56,7 +56,7 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
         seen = new["seen"].copy()
         ewm_predict_update(frame.values, self.decay, self.z_threshold, *_arrays(new), yhat, lower, upper)
-        prediction = Prediction(yhat, lower, upper, seen=seen)
+        prediction = Prediction(yhat, lower, upper, seen=seen, largest=1e150)
         return prediction, state.updated(**new)
 
 

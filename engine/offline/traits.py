@@ -206,7 +206,7 @@ def _suggest(
     """The section of a configuration that suits a series, and the reason."""
     periods = [season.period_ms for season in seasons]
     main = main_season(seasons)
-    if kind in ("constant", "two values"):
+    if kind == "constant" or (kind == "two values" and main is None):
         return {"class": "zscore_online"}, f"{kind}: there is no shape to learn"
     if n_points < _FEW_POINTS:
         return {"class": "zscore_online"}, f"{n_points} points are too few for anything else"

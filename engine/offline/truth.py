@@ -33,6 +33,8 @@ def read_truth(path: str, points: Points) -> F64:
     end = _end_name(sheet.layout)
     ends_ms = _end_times(path, sheet, end) if end else times_ms
     is_anomalous = sheet.numbers[sheet.layout.truth] > 0 if sheet.layout.truth else np.ones(times_ms.size, dtype=bool)
+    if (reversed_rows := np.flatnonzero(is_anomalous & (ends_ms < times_ms))).size:
+        raise InputError(f"{path}: row {reversed_rows[0] + 1}: {end} is before {sheet.layout.time}")
     matched = {name: sheet.texts[name] for name in sheet.layout.labels if name != end}
     truth = np.zeros(points.n_points)
     sets, which = _label_sets(matched, times_ms.size)

@@ -62,6 +62,14 @@ def test_kinds_of_values(values: F64, kind: str, model: dict[str, Any]) -> None:
     assert (found.kind, found.model, found.seasons, found.shifts, found.trend) == (kind, model, (), (), 0.0)
 
 
+def test_two_values_that_alternate_by_the_clock_have_a_season_and_a_model_of_it() -> None:
+    night = described(1.0 * (np.arange(N_STEPS) % 288 < 100))
+    assert night.kind == "two values"
+    assert DAY_MS in [season.period_ms for season in night.seasons]
+    assert night.model["class"] == "temporal_envelope"
+    assert "1d" in night.reason
+
+
 def test_seasons_name_the_model_that_has_them() -> None:
     day = described(50 + noise() + 5 * np.sin(angle(DAY_MS)))
     assert [season.period_ms for season in day.seasons] == [DAY_MS]

@@ -201,3 +201,5 @@ def test_truth_is_spans_or_moments_of_some_series_or_all(tmp_path):
     assert truth(tmp_path, points, "timestamp,host\n60,b\n") == [0, 0, 0, 1]
     with pytest.raises(InputError, match="column hots is no label of the series; these are host"):
         truth(tmp_path, points, "start,end,hots\n0,1,a\n")
+    with pytest.raises(InputError, match="row 2: end is before start"):
+        truth(tmp_path, points, "start,end\n0,30\n99,60\n")

@@ -217,6 +217,7 @@ def test_standard_input_and_output(tmp_path):
         (["--model", "zscor"], 1, "did you mean zscore"),
         (["--model", "zscore_online", "--set", "z_threshol=3"], 1, "model.z_threshol: unknown key; did you mean"),
         (["--model", "zscore_online", "--set", "decay=7"], 1, "model.decay: 7, expected a number > 0 and <= 1"),
+        (["--model", "zscore_online", "--set", "class=std"], 1, "model.class: std, expected no class among a single"),
         (["--model", "zscore_online", "--set", "decay"], 1, "--set decay: expected key=value"),
         (["--model", "holtwinters", "--set", "args.trend=up"], 1, "model.args.trend: 'up'"),
         (["--model", "zscore_online", "--labels", "truth.csv"], 1, "no file has such a column, and there is no such"),

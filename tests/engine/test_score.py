@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from engine.frame import Prediction, Query
+from engine.config.single import make_model
+from engine.frame import Frame, Prediction, Query
 from engine.models.zscore import OnlineZscore
 from engine.score import DEFAULT_OUTSIDE_SCORE, Policy, apply, resolve, select
 from engine.settings import UNBOUNDED, Duration, Pair, Range
@@ -154,3 +155,18 @@ def test_forecasts_are_told_from_bounds_by_their_offset(offset: str) -> None:
     forecast = f"yhat_{Duration.parse(offset).as_configured}"
     columns = {forecast: np.zeros((1, 1)), "yhat_lower": np.zeros((1, 1))}
     assert list(select(OnlineZscore(provide_series=["yhat"]), columns)) == [forecast]
+
+
+@pytest.mark.parametrize("huge", [1e200, 1.5e300])
+@pytest.mark.parametrize("name", ["zscore_online", "mad_online", "quantile_online", "std", "temporal_envelope"])
+def test_values_too_large_to_be_learned_count_for_the_warm_up_in_no_batch(name: str, huge: float) -> None:
+    model, _ = make_model(name, {"period": 1} if name == "std" else {})
+    y = np.random.default_rng(0).normal(size=(1, 40))
+    y[0, 3:9] = huge
+    frame = frame_of(y)
+    state = model.fresh(frame.series, frame)
+    whole = apply(Policy(), model.warm_up, model.infer(state, frame)[0], frame)["anomaly_score"]
+    for t in range(40):
+        piece = Frame(frame.series, frame.timestamps_ms[t : t + 1], y[:, t : t + 1].copy(), frame.step_ms)
+        prediction, state = model.infer(state, piece)
+        assert apply(Policy(), model.warm_up, prediction, piece)["anomaly_score"][0, 0] == whole[0, t], t

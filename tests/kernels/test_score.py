@@ -30,6 +30,7 @@ def kernel(
         values,
         np.array(seen, dtype=np.int64),
         warm_up,
+        1e150,
         DIRECTIONS[rules.direction],
         *pairs,
         rules.outside_score,
@@ -94,7 +95,7 @@ def test_every_point_equals_the_definition(
     expected, learned = [], seen
     for y, yhat, lower, upper in points:
         expected.append(score_point(rules, y, learned=learned, warm_up=warm_up, yhat=yhat, lower=lower, upper=upper))
-        learned += math.isfinite(y)
+        learned += abs(y) <= 1e150
     y, yhat, lower, upper = np.array(points).T.reshape(4, 1, -1)
     assert_points(kernel(rules, y, [seen], warm_up, yhat, lower, upper), [expected])
 
@@ -215,6 +216,15 @@ def test_with_clipping_the_expectation_is_never_out_of_range() -> None:
     assert score_of(rules._replace(clip=False), 4, -3, -5, 2) == 0
 
 
+def test_a_clipped_band_with_nothing_in_the_range_says_nothing_of_values_in_it() -> None:
+    rules = Rules(data_range=(0, 10), clip=True, outside_score=2.0)
+    assert score_of(rules, 0.5, -0.01, -3, -0.005) == 0
+    assert score_of(rules, 9, 12, 11, 13) == 0
+    assert score_of(rules, 11, 12, 11, 13) == 2
+    # A constant at the end of the range is in it.
+    assert score_of(rules, 0.5, 0, 0, 0) == 1e6
+
+
 def test_scale_takes_the_lower_side_first() -> None:
     _, _, lower, upper = kernel(Rules(scale=(2, 3)), [[10.0]], [0], 0, [[10.0]], [[9.0]], [[12.0]])
     assert (lower[0, 0], upper[0, 0]) == (8, 16)
@@ -227,10 +237,19 @@ def test_warm_up_counts_finite_values_only_and_leaves_the_band() -> None:
     assert_array_equal(yhat, [[0, math.nan, 0, math.nan, 0, 0]])
 
 
+def test_warm_up_does_not_count_values_that_are_too_large_to_be_learned() -> None:
+    y = [[1.0, 2e150, 1.0, 50.0]]
+    score, *_ = kernel(Rules(), y, [0], 2, np.zeros((1, 4)), -np.ones((1, 4)), np.ones((1, 4)))
+    assert_array_equal(score, [[0, 0, 0, 50]])
+    out = np.full((1, 4), 3.0)
+    score_given(np.array(y), np.zeros(1, dtype=np.int64), 2, 1e150, np.array([-math.inf, math.inf]), 1.01, out)
+    assert_array_equal(out, [[0, 0, 0, 3]])
+
+
 def test_scores_of_a_model_without_a_band_meet_the_policies_that_need_none() -> None:
     out = np.array([[0.5, 3.0, 3.0, 0.5, math.nan, math.inf]])
     y = np.array([[1.0, 1.0, math.nan, 9.0, 9.0, 1.0]])
-    score_given(y, np.zeros(1, dtype=np.int64), 1, np.array([0.0, 5.0]), 1.01, out)
+    score_given(y, np.zeros(1, dtype=np.int64), 1, 1e150, np.array([0.0, 5.0]), 1.01, out)
     assert_array_equal(out, [[0, 3, math.nan, 1.01, 1.01, 1e6]])
 
 

@@ -103,6 +103,19 @@ def test_one_by_one_equals_at_once_with_gaps_and_pieces() -> None:
         assert_allclose(column, state.columns[name], rtol=1e-12)
 
 
+def test_one_by_one_equals_at_once_after_a_gap_of_gathered_spans() -> None:
+    model, y = model_of(4, resample_freq=Duration.parse("3m")), series(4)
+    later = y[N_FIT : N_FIT + 36].copy()
+    later[3:21] = np.nan
+    state = model.fit_rows(frame_of(y[:N_FIT]))
+    whole, _ = model.infer(state, frame_of(later, N_FIT))
+    singles = []
+    for t in range(later.size):
+        prediction, state = model.infer(state, frame_of(later[t : t + 1], N_FIT + t))
+        singles.append(prediction.yhat_upper[0, 0])  # type: ignore[index]
+    assert_allclose(singles, whole.yhat_upper[0], rtol=1e-12)  # type: ignore[index]
+
+
 def test_steps_that_are_left_out_are_a_gap() -> None:
     model, y = model_of(0), series(0)
     state = model.fit_rows(frame_of(y[:N_FIT]))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from engine.frame import F64, Frame, State
-from engine.models.auto import AutoTuned
+from engine import score
+from engine.frame import F64, Frame, Prediction, State
+from engine.models.auto import AutoTuned, _widened
 from engine.models.auto_search import Scheme, average_precision, block_error, search
 from engine.models.auto_space import Trials, axes, merge
 from engine.models.base import align, fit
@@ -86,6 +87,49 @@ def test_state_of_other_spaces_or_of_another_layout_of_the_class_is_another_layo
 def test_what_cannot_be_tuned_is_refused(name: str) -> None:
     (problem,) = tuned(name).check()
     assert problem == f"tuned_class_name: {name}, expected a built-in class of single series"
+
+
+@pytest.mark.parametrize(
+    ("frozen", "problem"),
+    [
+        ({"z_treshold": 3}, "frozen_params.z_treshold: 3, expected some of "),
+        ({"scale": [5, 5]}, "frozen_params.scale: [5, 5], expected beside tuned_class_name"),
+        ({"queries": ["a"]}, "frozen_params.queries: ['a'], expected beside tuned_class_name"),
+        ({"provide_series": ["yhat"]}, "frozen_params.provide_series: ['yhat'], expected beside tuned_class_name"),
+        ({"z_threshold": float("inf")}, "frozen_params.z_threshold: inf, expected a finite number"),
+    ],
+)
+def test_frozen_arguments_that_would_have_no_effect_are_problems(frozen: dict[str, Any], problem: str) -> None:
+    assert any(problem in text for text in tuned("zscore_online", frozen_params=frozen).check())
+
+
+def test_frozen_arguments_that_the_class_has_no_use_for_are_said() -> None:
+    found = tuned("zscore_online", frozen_params={"args": {"a": 1}}).without_effect()
+    assert list(found) == ["optimization_params.frozen_params.args"]
+    assert tuned("zscore_online", frozen_params={"strange": 1}).without_effect() == {}
+
+
+@pytest.mark.parametrize("name", ["std", "zscore_online"])
+def test_warm_up_is_the_same_in_one_batch_as_point_by_point(name: str) -> None:
+    """Trials whose class is cold for longer or shorter than the first one."""
+    model = tuned(name, n_trials=40)
+    values = np.where(np.arange(400) < 300, np.nan, rows(400))
+    state = fit(model, [frame(values[:, :316])], Pool(1))
+    for trial in range(len(model.trials(HOUR))):
+        own = model.trials(HOUR).model(trial).warm_up
+        prediction = Prediction(np.zeros((1, 60)), seen=np.array([0]))
+        (seen,) = _widened(prediction, np.ones(1), own, model.warm_up).seen  # type: ignore[misc]
+        assert seen + own == model.warm_up
+    policy = score.Policy()
+    later = frame(values[:, 316:], 316)
+    later = later.select(state.series)
+    whole = score.apply(policy, model.warm_up, model.infer(state, later)[0], later)["anomaly_score"]
+    singles = []
+    for t in range(later.shape[1]):
+        piece = frame(values[:, 316 + t : 317 + t], 316 + t).select(state.series)
+        prediction, state = model.infer(state, piece)
+        singles.append(score.apply(policy, model.warm_up, prediction, piece)["anomaly_score"][:, 0])
+    assert_array_equal(whole, np.transpose(singles))
 
 
 def test_frozen_arguments_are_checked_and_in_every_trial() -> None:

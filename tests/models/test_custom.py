@@ -157,6 +157,24 @@ def test_trap_2_a_rolling_class_scores_only_points_that_were_not_seen() -> None:
     assert found == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_rolling_class_never_sees_a_later_point(tmp_path: Path) -> None:
+    """Points that come at once score as those that come one by one, though the class looks at all that it is given."""
+    text = (
+        "from model.model import RollingModel\n"
+        "class CustomModel(RollingModel):\n"
+        "    def infer(self, df):\n"
+        "        return df.assign(anomaly_score=(df['y'] - df['y'].mean()).abs(), yhat=df['y'].mean())\n"
+    )
+    model = settle(Custom(), CustomFile(path=written(tmp_path, "whole_window", text)))
+    values = history(2)
+    columns, _, frame = run(model, fit(model, [past(values)], ONE), later(values))
+    state = fit(model, [past(values)], ONE)
+    for t in range(frame.timestamps_ms.size):
+        piece = contract.frame_of(later(values).values[:, t : t + 1], int(frame.timestamps_ms[t]))
+        got, state, _ = run(model, state, piece)
+        np.testing.assert_allclose(got["yhat"][:, 0], columns["yhat"][:, t], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

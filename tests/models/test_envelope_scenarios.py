@@ -159,6 +159,32 @@ def test_a_job_that_runs_daily_alarms_twice_and_no_more() -> None:
     assert found[4:].sum() == 0
 
 
+def test_a_quiet_series_alarms_for_a_burst_however_long_it_was_quiet() -> None:
+    """The band does not grow while nothing happens: after weeks it is as narrow as after the first burst."""
+    quiet = np.zeros(60 * DAY)
+    quiet[5 * DAY : 5 * DAY + 10] = 11
+    quiet[50 * DAY + 333] = 11
+    found = columns(quiet)
+    assert found["anomaly_score"][5 * DAY] > 2
+    assert found["yhat_upper"][10 * DAY : 50 * DAY].max() < 5
+    assert found["anomaly_score"][50 * DAY + 333] > 2
+
+
+@pytest.mark.parametrize(("usual", "burst"), [(1.0, 0.0), (0.0, 40.0)], ids=["up", "errors"])
+@pytest.mark.parametrize("is_same_time", [True, False], ids=["same time of day", "any time"])
+def test_a_series_that_hardly_changes_alarms_at_each_outage(usual: float, burst: float, is_same_time: bool) -> None:
+    """Ten minutes each five days are no nightly job; the alarm ends within a quarter of an hour of the outage."""
+    y = np.full(60 * DAY, usual)
+    begins = [d * DAY + (300 if is_same_time else 137 * d % 1400) for d in range(10, 60, 5)]
+    for begin in begins:
+        y[begin : begin + 10] = burst
+    found = alarms(y)
+    assert all(found[begin] for begin in begins)
+    for begin in begins:
+        found[begin : begin + 25] = False
+    assert not found.any()
+
+
 def test_a_spiky_season_is_learned_to_the_minute() -> None:
     job = np.where((T % DAY >= 200) & (T % DAY < 215), 50.0, 0.0)
     found = columns(100 + (USUAL - RHYTHM) + job, seasonalities=["hod_spiky"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from engine import score
 from engine.errors import ModelError
 from engine.frame import Frame, State
 from engine.models.holtwinters import HoltWinters
@@ -53,6 +54,17 @@ def test_a_forecast_does_not_depend_on_when_it_is_asked_for() -> None:
         assert alone.yhat[0, 0] == whole.yhat[0, k]
     noiseless = 50 + 10 * np.sin(2 * np.pi * np.arange(240, 340) / DAY)
     assert np.abs(whole.yhat[0] - noiseless).mean() < 0.6
+
+
+def test_a_factor_that_leads_beyond_all_numbers_still_gives_a_band() -> None:
+    model = configured(args={"trend": "mul", "seasonal": None})
+    state = fitted(model, 10.0 ** np.arange(1, 9)[None])
+    prediction = after(model, state, START + 8 * HOUR, 900)
+    for column in (prediction.yhat, prediction.yhat_lower, prediction.yhat_upper):
+        assert np.isfinite(column).all()
+    assert (np.diff(prediction.yhat[0]) >= 0).all()
+    columns = score.apply(score.Policy(), 0, prediction, frame_of(np.ones((1, 900)), START + 8 * HOUR, HOUR))
+    assert (columns["anomaly_score"] > 1).all()
 
 
 def test_the_band_is_the_threshold_times_the_deviation_of_one_step_errors() -> None:

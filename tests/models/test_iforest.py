@@ -115,7 +115,7 @@ def test_arguments_of_scikit_learn_are_honoured(args: dict[str, Any], differs: b
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ({"n_jobs": -1}, "args.n_jobs: is not honoured; expected some of n_estimators, max_samples, max_features"),
+        ({"n_trees": 9}, "args.n_trees: is not honoured; expected some of n_estimators, max_samples, max_features"),
         ({"contamination": 0.1}, "args.contamination: is not honoured"),
         ({"n_estimators": 0}, "args.n_estimators: 0, expected `int` >= 1"),
         ({"max_samples": 1.5}, "args.max_samples: 1.5, expected `float` <= 1.0"),

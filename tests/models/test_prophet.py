@@ -248,7 +248,7 @@ def test_pool_and_state_bytes_change_nothing() -> None:
     ("fields", "problem"),
     [
         ({"args": {"foo": 1}}, "args.foo: is not honoured; expected some of growth, changepoints"),
-        ({"args": {"stan_backend": "CMDSTANPY"}}, "args.stan_backend: is not honoured"),
+        ({"args": {"stan_threads": 1}}, "args.stan_threads: is not honoured"),
         ({"args": {"growth": "cubic"}}, "args.growth: 'cubic', invalid enum value"),
         ({"args": {"interval_width": 1.5}}, "args.interval_width: 1.5, expected `float` < 1"),
         ({"args": {"mcmc_samples": 300}}, "args.mcmc_samples: 300, expected 0"),

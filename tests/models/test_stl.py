@@ -147,7 +147,7 @@ def test_lengths_are_made_odd_and_those_of_statsmodels() -> None:
         ({"low_pass": 26}, "args.low_pass: 26, expected an odd number above the period (24)"),
         ({"model": "multiplicative"}, "args.model: 'multiplicative', invalid enum value 'multiplicative'"),
         ({"two_sided": True}, "args.two_sided: true, expected false"),
-        ({"robust": 1}, "args.robust: 1, expected `bool`, got `int`"),
+        ({"robust": "maybe"}, "args.robust: 'maybe', expected `bool`, got `str`"),
     ],
 )
 def test_what_would_not_be_honoured_is_a_problem(args: dict[str, Any], problem: str) -> None:
@@ -188,7 +188,21 @@ def test_a_series_with_a_period_of_its_own_is_cold_for_two_of_them() -> None:
     few = state.updated(seen=np.array([47, 47]))
     assert_array_equal(model.infer(few, frame(values[:, :1], 480))[0].seen, [model.warm_up - 1, 47])
     enough = state.updated(seen=np.array([48, 48]))
-    assert_array_equal(model.infer(enough, frame(values[:, :1], 480))[0].seen, [48, 48])
+    assert_array_equal(model.infer(enough, frame(values[:, :1], 480))[0].seen, [model.warm_up, 48])
+
+
+def test_a_series_with_a_period_of_its_own_is_cold_as_long_in_one_batch_as_point_by_point() -> None:
+    values = hours(600)[None]
+    model = configured(period=None)
+    state = model.fit_rows(frame(values[:, :480])).updated(seen=np.array([40]))
+    whole = columns(model, state, frame(values[:, 480:500], 480))[0]["anomaly_score"]
+    singles = []
+    for t in range(480, 500):
+        found, state = columns(model, state, frame(values[:, t : t + 1], t))
+        singles.append(found["anomaly_score"][0, 0])
+    assert_array_equal(whole[0], singles)
+    assert not whole[0, :8].any()
+    assert whole[0, 8:].all()
 
 
 def test_phases_of_a_period_that_was_found_keep_to_the_wall_clock() -> None:

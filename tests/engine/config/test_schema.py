@@ -203,6 +203,24 @@ def test_keys_without_effect_are_said(load):
     assert {"settings.native_threads_per_worker", "server.max_concurrent_tasks"} <= paths
 
 
+def test_policies_of_a_query_without_effect_on_a_model_without_a_band_are_said(load):
+    queries = "{q: {expr: up, detection_direction: above_expected, min_dev_from_expected: 3, data_range: [0, 1]}}"
+    forest = "models: {m: {class: isolation_forest, queries: all, schedulers: all}}\n"
+    texts = [w for w in load(models=forest, reader=reader(queries=queries)).warnings if "reader.queries.q" in w]
+    assert [w.split(":")[0].rpartition(".")[2] for w in texts] == ["detection_direction", "min_dev_from_expected"]
+    assert all("has no effect on model m" in w for w in texts)
+    assert not [w for w in load(reader=reader(queries=queries)).warnings if "no effect" in w]
+
+
+@pytest.mark.parametrize("form", ["models: {m: {%s, queries: all, schedulers: all}}", "model: {%s}"])
+def test_the_other_name_of_the_tuned_class_is_understood(load, form):
+    text = form % "class: auto, tuned_model_class: std, optimization_params: {anomaly_percentage: 0.01}"
+    config = load(models=text + "\n")
+    (model,) = config.models.values()
+    assert model.tuned_class_name == "std"
+    assert [w for w in config.warnings if "tuned_model_class: another spelling of tuned_class_name" in w]
+
+
 def test_memory_budget_is_bytes_or_a_share(load):
     for text, expected in (("512MiB", 512 << 20), ("25%", 250), ("2GB", 2 * 10**9), ("20000000", 20_000_000)):
         assert load(settings=f"settings: {{memory_budget: {text}}}\n").settings.memory_budget.bytes_of(1000) == expected
