@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from engine import score
-from engine.frame import F64, Frame, Prediction, State
+from engine.frame import F64, Frame, Prediction
 from engine.models.auto import AutoTuned, _widened
-from engine.models.auto_search import Scheme, average_precision, block_error, search
+from engine.models.auto_search import Scheme, search
 from engine.models.auto_space import Trials, axes, merge
 from engine.models.base import align, fit
 from engine.models.registry import MODELS
@@ -202,25 +202,6 @@ def test_a_start_that_does_not_go_with_what_is_frozen_is_none() -> None:
     assert tuned("std").trials(HOUR).start == 0
 
 
-def test_an_error_is_that_of_its_definition() -> None:
-    rng = np.random.default_rng(2)
-    y, yhat, moved = rng.normal(size=(3, 23)), rng.normal(size=(3, 23)), rng.random(23) < 0.2
-    y[:, 8:12], y[1, 3], span = np.nan, 1e9, np.array([1.0, 2.0, 4.0])
-    found = block_error({"y": y, "yhat": yhat}, moved.astype(float), span, 4)
-    for row in range(3):
-        squares = []
-        for first in range(0, 23, 4):
-            block = range(first, min(first + 4, 23))
-            away = [
-                max(-10.0, min(10.0, (y[row, k] - yhat[row, k]) / span[row]))
-                for k in block
-                if np.isfinite(y[row, k]) and not moved[k]
-            ]
-            if away:
-                squares.append((sum(away) / len(away)) ** 2)
-        assert found[row] == pytest.approx((sum(squares) / len(squares)) ** 0.5)
-
-
 @pytest.mark.parametrize(
     ("name", "params", "expected"),
     [
@@ -261,18 +242,6 @@ def test_a_band_is_widened_until_alerts_keep_to_the_limit() -> None:
     assert state.columns["widen"].tolist() == [1.0, 1.0]  # a limit, not a target
 
 
-def test_the_search_stops_when_its_time_is_up() -> None:
-    trials = tuned("quantile_online").trials(HOUR)
-    whole = search(trials, frame(rows(480)), SCHEME, lambda: np.inf)
-    assert whole.n_tried == len(trials)
-    left = iter([np.inf] * 4 + [0.0] * 100)
-    part = search(trials, frame(rows(480)), SCHEME, lambda: next(left))
-    assert part.n_tried == 4
-    none = search(trials, frame(rows(480)), SCHEME, lambda: -1.0)
-    assert none.n_tried == 0
-    assert_array_equal(none.trial, 0)
-
-
 @pytest.mark.parametrize(("name", "start"), [("zscore_online", 1), ("std", 0)])
 def test_a_fit_that_has_no_time_is_that_of_the_start(name: str, start: int) -> None:
     model = tuned(name, timeout=1e-9)
@@ -301,44 +270,6 @@ def test_blocks_share_the_time_of_a_fit(monkeypatch: pytest.MonkeyPatch) -> None
     state = fit(tuned("zscore_online", timeout=8), blocks, Pool(1))
     assert ends == [1002.0, 1004.0, 1006.0, 1008.0]
     assert_array_equal(state.series, np.arange(4))
-
-
-@pytest.mark.parametrize(
-    ("is_leaky", "learned", "judged"),
-    [
-        (False, [(0, 299), (100, 399), (200, 499)], [(300, 399), (400, 499), (500, 599)]),
-        (True, [(0, 599)] * 3, [(0, 199), (200, 399), (400, 599)]),
-    ],
-)
-def test_what_a_trial_learns_and_what_it_is_judged_by(
-    is_leaky: bool, learned: list[Any], judged: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = MODELS.settings_type("zscore_online")
-    seen: dict[str, list[Any]] = {"learn": [], "infer": []}
-
-    def watched(name: str, true: Any) -> Any:
-        def call(self: Any, state: State, part: Frame) -> Any:
-            seen[name].append(tuple((int(part.timestamps_ms[k]) - START) // HOUR for k in (0, -1)))
-            return true(self, state, part)
-
-        return call
-
-    for name in seen:
-        monkeypatch.setattr(kind, name, watched(name, getattr(kind, name)))
-    trials = tuned("zscore_online", n_trials=1).trials(HOUR)
-    scheme = Scheme(0.01, 3, 3.0, is_leaky, True, 0)
-    search(trials, frame(rows(600)).rows(0, 1), scheme, lambda: np.inf)
-    assert (seen["learn"], seen["infer"]) == (learned, judged)
-
-
-def test_average_precision_is_that_of_its_definition() -> None:
-    rng = np.random.default_rng(3)
-    scores, truth = rng.normal(size=(5, 60)), rng.random((5, 60)) < 0.2
-    for row, area in enumerate(average_precision(scores, truth)):
-        order = sorted(range(60), key=lambda k: -scores[row, k])
-        hits = [truth[row, k] for k in order]
-        expected = [sum(hits[: k + 1]) / (k + 1) for k in range(60) if hits[k]]
-        assert area == pytest.approx(sum(expected) / len(expected))
 
 
 def test_the_seed_orders_the_trials() -> None:
