@@ -41,7 +41,8 @@ class Pace:
 
 @dataclass(slots=True)
 class Progress:
-    """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last good fit.
+    """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last fit: a good one, or one
+    without a result after which older states serve on.
 
     `is_serving` is set once a model has its first state, while others may still be fitted, and `is_fitted` at the
     end of that fit. `wants_refit` is set while history is thin and has doubled since the last fit; `is_fitting` and
