@@ -111,6 +111,54 @@ def test_a_database_that_goes_away_after_it_acknowledged_gets_it_again(
     until(lambda: server.values() == [0, 0], "sent again")
 
 
+def test_the_start_time_is_looked_at_now_and_then_and_not_before_each_batch(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.4)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    began = time.monotonic()
+    for k in range(100):
+        writer.submit(numbered(k))
+        time.sleep(0.02)
+    assert writer.drain(10)
+    assert 3 <= server.n_looks <= 2 + (time.monotonic() - began) / 0.4
+    assert server.values() == list(range(100))
+
+
+def test_results_are_settled_where_bodies_are_taken_and_metrics_hang(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.5)
+    server.started_s, server.metrics_s = 1_700_000_000, 30.0
+    writer = spooled(timeout=Duration(100))
+    writer.submit(numbered(0))
+    assert writer.drain(10)
+    first_s, deadline = writer._spool.first_delivered_s(), time.monotonic() + 15
+    while writer._spool.first_delivered_s() == first_s:
+        assert time.monotonic() < deadline
+        writer.submit(numbered(1))
+        time.sleep(0.05)
+    assert server.values().count(0) == 1
+
+
+def test_a_database_that_hangs_and_then_is_killed_gets_again_what_it_took_last(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.3)
+    server.started_s = 1_700_000_000
+    writer = spooled(timeout=Duration(100))
+    writer.submit(numbered(0))
+    assert writer.drain(10)
+    server.metrics_s = 30.0
+    n_before = server.n_looks
+    until(lambda: server.n_looks >= n_before + 2, "it is looked at while it hangs")
+    server.stop()
+    server.started_s, server.metrics_s = server.started_s + 60, 0.0
+    server.start()
+    until(lambda: len(server.values()) > 1, "sent again")
+
+
 def test_a_refused_body_is_kept_and_logged_once(
     server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
