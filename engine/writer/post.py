@@ -128,18 +128,21 @@ class RestartWatch:
     def __init__(self, endpoint: ImportEndpoint, timeout_s: float) -> None:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
-        self._started: float | None = None
+        # Of several servers behind one address the looks meet now one, now another.
+        self._known: set[float] = set()
 
     def is_restarted(self) -> bool:
-        """Whether it was started since the last look; false at the first one, and where it does not say.
+        """Whether it shows a start that was not seen before; false at the first look, and where it does not say.
 
         Raises
         ------
         TemporaryWriteError : it did not answer.
         """
-        before, found = self._started, self._endpoint.start_time(self._timeout_s)
-        self._started = before if found is None else found
-        return before is not None and self._started != before
+        found = self._endpoint.start_time(self._timeout_s)
+        if found is None or found in self._known:
+            return False
+        self._known.add(found)
+        return len(self._known) > 1
 
 
 def _with_credentials_apart(settings: VmWriterSettings) -> VmWriterSettings:

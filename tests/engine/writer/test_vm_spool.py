@@ -159,6 +159,20 @@ def test_a_database_that_hangs_and_then_is_killed_gets_again_what_it_took_last(
     until(lambda: len(server.values()) > 1, "sent again")
 
 
+def test_replicas_behind_one_address_are_no_restarts(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.2)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    for k in range(4):
+        writer.submit(numbered(k))
+        until(lambda: writer.drain(0.01) and writer._spool.first_delivered_s() == float("inf"), "settled")
+        server.started_s = 1_700_000_000 + (k + 1) % 2  # the next look meets the other one
+    # A start that was not seen before may be a restart, once.
+    assert server.values() == [0, 1, 1, 2, 3]
+
+
 def test_a_refused_body_is_kept_and_logged_once(
     server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
