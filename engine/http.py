@@ -94,9 +94,10 @@ class _BearerFile(httpx.Auth):
             about = os.stat(self._path)
             stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
             if stamp != self._stamp:
-                self._token, self._stamp = self._path.read_text().strip(), stamp
-        except OSError as err:
-            log.warning("bearer_token_file %s cannot be read: %s; the last token is used", self._path, err.strerror)
+                self._token, self._stamp = self._path.read_text(encoding="utf-8").strip(), stamp
+        except (OSError, UnicodeError) as err:  # half written, too; what is in it is not shown
+            reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+            log.warning("bearer_token_file %s cannot be read: %s; the last token is used", self._path, reason)
         return self._token
 
 

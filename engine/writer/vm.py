@@ -260,6 +260,7 @@ class VmWriter:
         names = self._names(batch)
         log.debug("POST %s with %d datapoints, %d bytes of payload", self._url, body.n_points, len(body.data))
         started = time.perf_counter()
+        code = "io_error"
         try:
             code = str(self._endpoint.post(body.data, min(self._timeout_s, max(0.05, self._queue.seconds_left()))))
         except WriteError as err:

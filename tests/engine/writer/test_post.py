@@ -126,3 +126,9 @@ def test_unencrypted_answers_to_tls_are_ssl_errors(server: ImportServer) -> None
     with pytest.raises(TemporaryWriteError) as caught:
         post(server.url.replace("http:", "https:"))
     assert caught.value.code == "ssl_error"
+
+
+def test_what_is_wrong_with_an_address_may_pass() -> None:
+    with pytest.raises(TemporaryWriteError, match="idna") as caught:
+        post("http://a..b:8428")
+    assert caught.value.code == "io_error"

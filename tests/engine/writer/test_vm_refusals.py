@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from typing import Any
 
+import httpx
 import pytest
 
 from engine.metrics import Metrics
@@ -141,6 +143,24 @@ def test_a_batch_that_cannot_be_encoded_does_not_stop_the_next(
     assert writer.drain(10)
     assert server.values() == [2]
     assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total", reason="failed") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("label empty"), AttributeError("broken")])
+def test_a_request_that_cannot_be_made_is_no_fault_of_the_batch(
+    server: ImportServer, start: Start, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    writer = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(httpx.Client, "post", fails)
+        for k in range(3):
+            writer.submit(numbered(k))
+        until(lambda: sample(metrics, "vmanomaly_writer_responses_total", code="io_error") >= 2, "two tries")
+    assert writer.drain(15)
+    assert server.values() == [0, 1, 2]
+    assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total") == 0
 
 
 @pytest.mark.parametrize("fault", ["silence", "away"])
