@@ -257,7 +257,7 @@ def _make_saver(
 def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:
     """The schedule of a scheduler that starts now, or goes on: the oldest fit that was restored gives the grid."""
     fit_every_ms = settings.fit_every or settings.infer_every
-    fitted = [at_ms - task.pace.offset_ms for task in tasks for at_ms in task.unit.fits_ms()]
+    fitted = [task.pace.tick_ms(at_ms, settings.infer_every) for task in tasks for at_ms in task.unit.fits_ms()]
     if settings.start_from:
         start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
     elif fitted:

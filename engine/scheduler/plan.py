@@ -2,7 +2,8 @@
 
 Two kinds of time: *data time* is the timestamp of points, always a multiple of the query's step; *wall time* is
 when work happens. Data time t may be read from wall time t + settle - offset on. A *tick* is a wall time without
-settle and scatter: every query of a scheduler has the same ticks.
+settle and scatter: every query of a scheduler has the same ticks. A scattered job is late by its share of the interval
+and reads up to its own time, not up to the tick: scores would be as old when they are written.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Pace:
 
     def data_ms(self, tick_ms: int) -> int:
         """The newest data time that belongs to a tick."""
-        return align_down(tick_ms + self.offset_ms, self.step_ms)
+        return align_down(tick_ms + self.delay_ms + self.offset_ms, self.step_ms)
+
+    def tick_ms(self, data_ms: int, infer_every_ms: int) -> int:
+        """The first whole interval that a data time belongs to."""
+        return -align_down(self.delay_ms + self.offset_ms - data_ms, infer_every_ms)
 
 
 @dataclass(slots=True)

@@ -97,6 +97,22 @@ def test_a_restart_writes_what_one_process_would_have_and_fits_when_that_would_h
     assert {(key[3] - T0) // M for key in different} <= set(range(120, 151))
 
 
+@pytest.mark.parametrize("infer_every", ["1m", "20m"])
+def test_scattered_queries_keep_their_grid_through_restarts(tmp_path: Path, infer_every: str) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    text = BASE.replace("1m,", f"{infer_every}, scatter_infer_jobs: true,", 1)
+    alone = Life(tmp_path / "one", 0, 300, text)
+    cells: Cells = {}
+    fits = dict.fromkeys(alone.fits(), 0)
+    for first, last in ((0, 50), (51, 75), (76, 114), (115, 180), (181, 234), (235, 300)):
+        life = Life(tmp_path / "many", first, last, text)
+        cells |= life.cells()
+        fits = {model: n + life.fits().get(model, 0) for model, n in fits.items()}
+    assert fits == alone.fits()
+    assert cells == alone.cells()
+
+
 def test_a_changed_model_alone_is_fitted_anew(tmp_path: Path) -> None:
     Life(tmp_path, 0, 30)
     life = Life(tmp_path, 31, 60, BASE.replace("mad_online,", "mad_online, threshold: 3.5,"))
