@@ -58,6 +58,8 @@ class Service:
         self._writer: Writer | None = None
         self._store: StateStore | None = None
         self._schedulers: list[PeriodicScheduler] = []
+        # Where schedulers with `start_from` began: they wait for it once, whatever else of the configuration changes.
+        self._begun: dict[tuple[str, PeriodicSettings], int] = {}
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -165,7 +167,9 @@ class Service:
             if not isinstance(settings, PeriodicSettings):
                 continue
             tasks = make_tasks(config, alias, *parts)
-            schedule = make_schedule(settings, tasks, now_ms())
+            schedule = make_schedule(settings, tasks, now_ms(), self._begun.get((alias, settings)))
+            if settings.start_from:
+                self._begun[alias, settings] = schedule.start_ms
             after_job = self._pusher.notify if self._pusher else lambda: None
             made = PeriodicScheduler(alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job)
             self._schedulers.append(made)

@@ -195,6 +195,26 @@ def test_trap_7_with_start_from_inference_goes_on_at_once(tmp_path: Path) -> Non
     assert {key[3] for key in life.cells()} == {T0 + k * M for k in range(31, 41)}
 
 
+@pytest.mark.parametrize("infer_every", ["1m", "7m"])
+def test_start_from_is_waited_for_once_and_its_grid_is_kept(tmp_path: Path, infer_every: str) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    clock = datetime.fromtimestamp(T0 / 1000 + 600, UTC).strftime("%H:%M")  # ten minutes after T0, each day
+    fixed = BASE.replace("1m,", f"{infer_every},", 1).replace("fit_every: 2h", f'fit_every: 77m, start_from: "{clock}"')
+    alone = Life(tmp_path / "one", 0, 300, fixed)
+    assert alone.fits() == {"z": 4, "mad": 4, "both": 4}
+    fits = dict.fromkeys(alone.fits(), 0)
+    cells: Cells = {}
+    for first, last in ((0, 30), (31, 140), (141, 300)):
+        life = Life(tmp_path / "many", first, last, fixed)
+        fits = {model: n + life.fits().get(model, 0) for model, n in fits.items()}
+        cells |= life.cells()
+    assert fits == alone.fits()
+    assert cells == alone.cells()
+    changed = fixed.replace("mad_online,", "mad_online, threshold: 3.5,")
+    assert Life(tmp_path / "many", 301, 310, changed).fits() == {"mad": 1}
+
+
 def test_trap_28_a_relative_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yml"
