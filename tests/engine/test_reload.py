@@ -149,7 +149,8 @@ def test_two_hundred_reloads_half_of_them_broken_miss_no_score_and_leave_nothing
 
 
 def test_start_from_is_not_waited_for_again(vm: ScriptedVm, tmp_path: Path) -> None:
-    start = datetime.fromtimestamp(int(time.time()) + 3, UTC).isoformat()
+    # The process must be up by then.
+    start = datetime.fromtimestamp(int(time.time()) + 10, UTC).isoformat()
     text = BASE.format(url=vm.url).replace("fit_every: 1h", f'fit_every: 1h, start_from: "{start}"')
     with running(Watched(tmp_path, text)) as engine:
         until(lambda: vm.written, 30, "scores", lambda: engine.log)
