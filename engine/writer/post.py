@@ -14,6 +14,8 @@ from engine.writer.settings import VmWriterSettings
 # Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
 # the time of a write. docs/writing.md has the measurement.
 GZIP_MIN_BYTES = 16 << 10
+# What other codes say is about the way to the database: credentials, address, load.
+_OF_THE_BODY = (400, 413, 422)
 _SHOWN = 200
 _STARTED = "process_start_time_seconds "
 _LONGEST_METRICS = 4 << 20
@@ -56,8 +58,8 @@ class ImportEndpoint:
 
         Raises
         ------
-        TemporaryWriteError : the request could not be made, the connection failed, time was over, or the server says
-            that it cannot now.
+        TemporaryWriteError : the request could not be made, the connection failed, time was over, or what answers
+            cannot or may not take anything now.
         WriteError : the server will not take this body.
         """
         headers = {"Content-Type": "application/json"}
@@ -113,9 +115,9 @@ class ImportEndpoint:
         status = answer.status_code
         # Secrets first: a cut one would not be found.
         message = f"{self.shown_url} answered {status}: {self._without_secrets(_reason(answer))[:_SHOWN]}"
-        if status in (408, 429) or status >= 500:
-            return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
-        return WriteError(message, str(status), retryable=False)
+        if status in _OF_THE_BODY:
+            return WriteError(message, str(status), retryable=False)
+        return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
 
     def _without_secrets(self, text: str) -> str:
         for secret in (self._settings.password, self._settings.bearer_token):

@@ -17,12 +17,13 @@ from tests.engine.writer.batches import make_batch, numbered, simple_batch
 from tests.engine.writer.server import Answer, ImportServer, Start, lines, sample, until
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405, 408, 429, 500, 502, 503])
 def test_a_server_that_cannot_now_is_asked_again(
     server: ImportServer, start: Start, metrics: Metrics, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    server.script = [Answer(status, (("Retry-After", "0"),), b"not now")]
+    headers = (("Retry-After", "0"), ("Location", "http://u:pw@127.0.0.1:1/"))
+    server.script = [Answer(status, headers, b"not now")]
     writer = start()
     for k in (1, 2):
         writer.submit(numbered(k))
@@ -34,6 +35,7 @@ def test_a_server_that_cannot_now_is_asked_again(
     first, second = lines(caplog)
     assert first.startswith("WARNING Cannot write now: ")
     assert str(status) in first
+    assert "pw" not in first
     assert second.startswith(f"INFO Writing to {server.url}/api/v1/import works again")
 
 
@@ -55,11 +57,11 @@ def test_silence_is_a_timeout_and_is_retried(server: ImportServer, start: Start,
     assert sample(metrics, "vmanomaly_writer_responses_total", code="timeout") == 1
 
 
-@pytest.mark.parametrize("status", [301, 302, 400, 401, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_body_is_dropped_alone(
     server: ImportServer, start: Start, metrics: Metrics, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.script = [Answer(status, (("Location", "http://u:pw@127.0.0.1:1/"),)) for _ in range(3)]
+    server.script = [Answer(status) for _ in range(3)]
     writer = start()
     for k in range(5):
         writer.submit(numbered(k))
