@@ -35,7 +35,7 @@ from engine.score import resolve
 from engine.spool.spool import Spool
 from engine.state.store import StateStore, fingerprint
 from engine.writer.base import Writer
-from engine.writer.labels import filled
+from engine.writer.labels import MULTITENANT, filled
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
 # What the oldest configurations write, as their guide says; newer ones write each model's own set.
@@ -64,7 +64,7 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     if isinstance(settings, VmReaderSettings):
         from engine.reader.vm import VmReader
 
-        reader = VmReader(settings, metrics, config.preset)
+        reader = VmReader(settings, metrics, config.preset, is_routed=_routes(config))
         _in_background(reader.probe)
         return reader
     if isinstance(settings, LocalReaderSettings):
@@ -74,6 +74,11 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     from engine.reader.noop import NoopReader
 
     return NoopReader()
+
+
+def _routes(config: Config) -> bool:
+    """Whether the writer sends each series to the tenant that its labels say."""
+    return isinstance(config.writer, VmWriterSettings) and config.writer.tenant_id == MULTITENANT
 
 
 def make_writer(config: Config, metrics: Metrics, spool: Spool | None = None) -> Writer:
@@ -246,7 +251,7 @@ def _make_saver(
     model = group.model
     own = {name: getattr(model, name) for name in model.__struct_fields__ if name not in _ATTACHED}
     parts = [__version__, type(model).__name__, model.layout, own, config.schedulers[alias], feed.queries,
-             getattr(config.reader, "extra_filters", None)]  # fmt: skip
+             getattr(config.reader, "extra_filters", None), *(["tenants"] if _routes(config) else [])]  # fmt: skip
     names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
     table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
     identity = fingerprint([names, *parts])
