@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -127,19 +128,25 @@ class VmWriter:
 
     def hand_over(self, timeout_s: float) -> Spool:
         """Stop delivering; the spool is for another writer to go on with."""
-        self._queue.close(0)
-        self._thread.join(timeout_s)
+        self._end(0, timeout_s)
         self._give_up(self._spool.set_back())
         return self._spool
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in the time given, then stop; what is then lost is counted and logged."""
-        self._queue.close(timeout_s)
-        self._thread.join(timeout_s)
+        self._end(timeout_s, timeout_s)
         n_waiting = self._spool.n_waiting()
         self._give_up(self._spool.close())
         if n_waiting and self._folder is not None:
             log.info("%d results wait in %s for the next start", n_waiting, self._folder)
+
+    def _end(self, delivering_s: float, timeout_s: float) -> None:
+        """Stop delivering after a while; what waits is no longer this writer's to show."""
+        self._queue.close(delivering_s)
+        self._thread.join(timeout_s)
+        for gauge in (self._metrics.write_queue, self._metrics.spool_bytes, self._metrics.spool_age):
+            with contextlib.suppress(KeyError):  # older clients raise it at a second time
+                gauge.remove(self._url)
 
     def _run(self) -> None:
         try:

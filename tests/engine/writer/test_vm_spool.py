@@ -17,6 +17,8 @@ from engine.writer.vm import VmWriter
 from tests.engine.writer.batches import numbered
 from tests.engine.writer.server import Answer, ImportServer, Start, lines, sample, until
 
+GAUGES = {f"vmanomaly_writer_{name}" for name in ("queue_bytes", "spool_bytes", "spool_oldest_seconds")}
+
 
 @pytest.fixture
 def spooled(server: ImportServer, metrics: Metrics, tmp_path: Path) -> Iterator[Start]:
@@ -186,6 +188,23 @@ def test_a_refused_body_is_kept_and_logged_once(
     assert kept == b"".join(request.body for request in server.requests[:2])
     assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total", reason="refused") == 2
     assert [line for line in lines(caplog) if "are set aside" in line and "cannot parse" in line] == lines(caplog)
+
+
+def test_what_waits_is_shown_by_the_writer_that_has_it_alone(
+    server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path
+) -> None:
+    server.stop()
+    first = spooled()
+    first.submit(numbered(0))
+    until(lambda: sample(metrics, "vmanomaly_writer_spool_oldest_seconds") > 0, "it waits")
+    settings = VmWriterSettings(datasource_url="http://127.0.0.1:1", timeout=Duration(500))
+    second = VmWriter(settings, metrics, tmp_path / "spool", spool=first.hand_over(5))
+    gauges = [s for family in metrics.registry.collect() for s in family.samples if s.name in GAUGES]
+    assert {s.labels["url"] for s in gauges} == {"http://127.0.0.1:1/api/v1/import"}
+    assert len(gauges) == len(GAUGES)
+    second.close(0.1)
+    assert not [s for family in metrics.registry.collect() for s in family.samples if s.name in GAUGES]
+    server.start()
 
 
 def test_bounds_are_those_of_the_configuration(
