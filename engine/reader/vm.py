@@ -31,6 +31,8 @@ _SAFETY_POINTS = 10
 _PROBE_S = 5.0
 _PROBE_STEP_MS = 60_000
 _PROBE = "_vmanomaly_healthcheck"
+# The same trouble of a query is not logged again sooner than this.
+_REPEAT_S = 600.0
 
 
 class _Source:
@@ -41,6 +43,7 @@ class _Source:
         self.decoder = Decoder(self.table, extra_labels)
         self.n_series: int | None = None
         self.has_warned_of_tenant = False
+        self.warned_of_part_s = float("-inf")
 
 
 class _Job:
@@ -228,7 +231,8 @@ class VmReader:
         meters.n_series.inc(answer.samples.series.size)
         meters.n_points.inc(answer.samples.n_points)
         meters.n_duplicates.inc(answer.n_duplicates)
-        if answer.is_partial:
+        if answer.is_partial and time.monotonic() - source.warned_of_part_s >= _REPEAT_S:
+            source.warned_of_part_s = time.monotonic()
             log.warning("query %r: the answer is partial, a part of the cluster's storage is away", query.alias)
         if query.tenant_id == "multitenant" and not source.has_warned_of_tenant:
             new = range(n_known, len(source.table))
