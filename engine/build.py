@@ -17,7 +17,7 @@ from engine.channels.reader import ChannelReader
 from engine.channels.table import ChannelTable
 from engine.config.schema import Config
 from engine.disk.codec import Record
-from engine.frame import Query
+from engine.frame import Query, align_down
 from engine.group import Group
 from engine.memory import memory_capacity
 from engine.metrics import Metrics
@@ -260,21 +260,24 @@ def _make_saver(
 
 
 def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int, began_ms: int | None = None) -> Schedule:
-    """The schedule of a scheduler that starts now, or goes on: the oldest fit that was restored gives the grid.
+    """The schedule of a scheduler that starts now, or goes on from fits that were restored.
+
+    The grid of fits is that of `start_from`, else that of the oldest of those fits.
 
     Parameters
     ----------
     began_ms : its start before in this process, to go on from; `start_from` is waited for once.
     """
     fit_every_ms, every_ms = settings.fit_every or settings.infer_every, settings.infer_every
-    start_ms = began_ms
-    if start_ms is None:
-        if settings.start_from:
-            start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
-        origin_ms = start_ms or 0
-        fitted = [task.pace.tick_ms(at_ms, every_ms, origin_ms) for task in tasks for at_ms in task.unit.fits_ms()]
-        # Of now at the latest: a clock may have been set back.
-        start_ms = min((tick_ms for tick_ms in fitted if tick_ms <= now), default=start_ms)
-    if start_ms is None:
+    fitted = [task.pace.tick_ms(at_ms, every_ms) for task in tasks for at_ms in task.unit.fits_ms()]
+    if began_ms is not None:
+        start_ms = began_ms
+    elif settings.start_from:
+        start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
+        if fitted:
+            start_ms += align_down(min(*fitted, now) - start_ms, fit_every_ms)
+    elif fitted:
+        start_ms = align_down(min(*fitted, now), every_ms)
+    else:
         start_ms = at_once_ms((task.pace for task in tasks), every_ms, now)
     return Schedule(settings.fit_window, fit_every_ms, every_ms, start_ms)

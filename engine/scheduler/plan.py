@@ -39,11 +39,9 @@ class Pace:
         """The newest data time that belongs to a tick."""
         return align_down(tick_ms + self.delay_ms + self.offset_ms, self.step_ms)
 
-    def tick_ms(self, data_ms: int, infer_every_ms: int, origin_ms: int = 0) -> int:
-        """The first tick that a data time belongs to, of those every so often around an origin, else of any."""
-        first_ms = data_ms - self.delay_ms - self.offset_ms
-        tick_ms = origin_ms - align_down(origin_ms - first_ms, infer_every_ms)
-        return tick_ms if self.data_ms(tick_ms) == data_ms else first_ms
+    def tick_ms(self, data_ms: int, infer_every_ms: int) -> int:
+        """The first whole interval that a data time belongs to."""
+        return -align_down(self.delay_ms + self.offset_ms - data_ms, infer_every_ms)
 
 
 @dataclass(slots=True)

@@ -138,9 +138,6 @@ def test_scatter_within_a_step_reads_the_same_points() -> None:
 )
 def test_a_tick_is_found_again_by_its_data_time(infer: int, step: int, offset: int, share: float, tick: int) -> None:
     speed, at = pace(step, 5 * S, offset, int(share * infer)), tick * infer
-    found = speed.tick_ms(speed.data_ms(at + 3 * S), infer, 3 * S) - 3 * S  # the grid of a `start_from`
-    assert speed.data_ms(found + 3 * S) == speed.data_ms(at + 3 * S)
-    assert found == at or (step > infer and at - step < found < at)
     found = speed.tick_ms(speed.data_ms(at), infer)
     assert speed.data_ms(found) == speed.data_ms(at)
     assert found == at or (step > infer and at - step < found < at)

@@ -195,12 +195,12 @@ def test_trap_7_with_start_from_inference_goes_on_at_once(tmp_path: Path) -> Non
     assert {key[3] for key in life.cells()} == {T0 + k * M for k in range(31, 41)}
 
 
-@pytest.mark.parametrize("infer_every", ["1m", "7m"])
+@pytest.mark.parametrize("infer_every", ["1m", "20m"])
 def test_start_from_is_waited_for_once_and_its_grid_is_kept(tmp_path: Path, infer_every: str) -> None:
     for name in ("one", "many"):
         (tmp_path / name).mkdir()
     clock = datetime.fromtimestamp(T0 / 1000 + 600, UTC).strftime("%H:%M")  # ten minutes after T0, each day
-    fixed = BASE.replace("1m,", f"{infer_every},", 1).replace("fit_every: 2h", f'fit_every: 77m, start_from: "{clock}"')
+    fixed = BASE.replace("1m,", f"{infer_every},", 1).replace("fit_every: 2h", f'fit_every: 80m, start_from: "{clock}"')
     alone = Life(tmp_path / "one", 0, 300, fixed)
     assert alone.fits() == {"z": 4, "mad": 4, "both": 4}
     fits = dict.fromkeys(alone.fits(), 0)
@@ -213,6 +213,14 @@ def test_start_from_is_waited_for_once_and_its_grid_is_kept(tmp_path: Path, infe
     assert cells == alone.cells()
     changed = fixed.replace("mad_online,", "mad_online, threshold: 3.5,")
     assert Life(tmp_path / "many", 301, 310, changed).fits() == {"mad": 1}
+
+
+def test_fits_of_thin_history_do_not_move_the_grid_of_start_from(tmp_path: Path) -> None:
+    clock = datetime.fromtimestamp(T0 / 1000, UTC).strftime("%H:%M")
+    fixed = BASE.replace("fit_every: 2h", f'fit_every: 2h, start_from: "{clock}"')
+    assert Life(tmp_path, -1, 30, fixed, since=-8).fits()["z"] > 1
+    assert Life(tmp_path, 31, 119, fixed, since=-8).fits() == {}
+    assert Life(tmp_path, 120, 125, fixed, since=-8).fits()["z"] == 1
 
 
 def test_trap_28_a_relative_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
