@@ -37,7 +37,7 @@ from engine.score import resolve
 from engine.spool.spool import Spool
 from engine.state.store import StateStore, fingerprint
 from engine.writer.base import Writer
-from engine.writer.labels import filled
+from engine.writer.labels import MULTITENANT, filled
 from engine.writer.settings import LocalWriterSettings, VmWriterSettings
 
 _DATA_VARIABLE = "VMANOMALY_DATA_DUMPS_DIR"
@@ -77,7 +77,7 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     if isinstance(settings, VmReaderSettings):
         from engine.reader.vm import VmReader
 
-        reader = VmReader(settings, metrics, config.preset)
+        reader = VmReader(settings, metrics, config.preset, is_routed=_routes(config))
         _in_background(reader.probe)
         return reader
     if isinstance(settings, LocalReaderSettings):
@@ -87,6 +87,11 @@ def make_reader(config: Config, metrics: Metrics) -> Reader:
     from engine.reader.noop import NoopReader
 
     return NoopReader()
+
+
+def _routes(config: Config) -> bool:
+    """Whether the writer sends each series to the tenant that its labels say."""
+    return isinstance(config.writer, VmWriterSettings) and config.writer.tenant_id == MULTITENANT
 
 
 @_named("writer")
@@ -282,7 +287,7 @@ def _make_saver(
     model = group.model
     own = {name: getattr(model, name) for name in model.__struct_fields__ if name not in _ATTACHED}
     parts = [__version__, type(model).__name__, model.layout, own, config.schedulers[alias], feed.queries,
-             getattr(config.reader, "extra_filters", None)]  # fmt: skip
+             getattr(config.reader, "extra_filters", None), *(["tenants"] if _routes(config) else [])]  # fmt: skip
     names = {"scheduler": alias, "model": group.names["model_alias"], "query": group.query.alias}
     table = feed.reader.table(feed.query) if feed.channels is None else feed.channels
     identity = fingerprint([names, *parts])
@@ -290,14 +295,25 @@ def _make_saver(
     return Saver(group, table, identity, keeper, writer, metrics)
 
 
-def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int) -> Schedule:
-    """The schedule of a scheduler that starts now, or goes on: the oldest fit that was restored gives the grid."""
-    fit_every_ms = settings.fit_every or settings.infer_every
-    fitted = [at_ms - task.pace.offset_ms for task in tasks for at_ms in task.unit.fits_ms()]
-    if settings.start_from:
+def make_schedule(settings: PeriodicSettings, tasks: list[Task], now: int, began_ms: int | None = None) -> Schedule:
+    """The schedule of a scheduler that starts now, or goes on from fits that were restored.
+
+    The grid of fits is that of `start_from`, else that of the oldest of those fits.
+
+    Parameters
+    ----------
+    began_ms : its start before in this process, to go on from; `start_from` is waited for once.
+    """
+    fit_every_ms, every_ms = settings.fit_every or settings.infer_every, settings.infer_every
+    fitted = [task.pace.tick_ms(at_ms, every_ms) for task in tasks for at_ms in task.unit.fits_ms()]
+    if began_ms is not None:
+        start_ms = began_ms
+    elif settings.start_from:
         start_ms = start_from_ms(settings.start_from, settings.tz, fit_every_ms, now)
+        if fitted:
+            start_ms += align_down(min(*fitted, now) - start_ms, fit_every_ms)
     elif fitted:
-        start_ms = align_down(min(*fitted, now), settings.infer_every)
+        start_ms = align_down(min(*fitted, now), every_ms)
     else:
-        start_ms = at_once_ms((task.pace for task in tasks), settings.infer_every, now)
-    return Schedule(settings.fit_window, fit_every_ms, settings.infer_every, start_ms)
+        start_ms = at_once_ms((task.pace for task in tasks), every_ms, now)
+    return Schedule(settings.fit_window, fit_every_ms, every_ms, start_ms)

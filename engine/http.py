@@ -95,10 +95,11 @@ class _BearerFile(httpx.Auth):
             about = os.stat(self._path)
             stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
             if stamp != self._stamp:
-                self._token, self._stamp = self._path.read_text().strip(), stamp
-        except OSError as err:
-            # The path may be the token itself, in the wrong place.
-            log.warning("bearer_token_file cannot be read: %s; the last token is used", err.strerror)
+                self._token, self._stamp = self._path.read_text(encoding="utf-8").strip(), stamp
+        except (OSError, UnicodeError) as err:
+            # What is in it is not shown, nor the path: it may be the token itself, in the wrong place.
+            reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
+            log.warning("bearer_token_file cannot be read: %s; the last token is used", reason)
         return self._token
 
 

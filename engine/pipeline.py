@@ -28,6 +28,8 @@ log = logging.getLogger("scheduler")
 
 # A series this far behind the newest is waited for; Prometheus, too, calls a series stale after five minutes.
 _LAG_MS = 5 * 60_000
+# A series without a point in the last one of so many parts of the fit window is stale.
+_STALE_PART = 10
 _PROGRESS_S = 10.0
 
 
@@ -38,7 +40,7 @@ class Limits:
     Parameters
     ----------
     max_lookback_ms : how far back missed points are made up; `catches_up` false reads one interval only.
-    waits_for_late : a late series is waited for as long as `max_lookback_ms`, not just five minutes.
+    waits_for_late : a late series is waited for until it would not be fitted any more, not just five minutes.
     """
 
     fit_window_ms: int
@@ -182,7 +184,7 @@ class Unit:
                 store.add(frame)
             for each in fits:
                 each.add(frame)
-        is_recent = tally.last_ms >= window.end_ms - self.limits.fit_window_ms // 10
+        is_recent = tally.last_ms >= window.end_ms - self.limits.fit_window_ms // _STALE_PART
         keep = tally.series[is_recent]
         self._report_left_out(int(tally.series.size - keep.size))
         if keep.size == 0:
@@ -314,8 +316,8 @@ class Unit:
         step_ms, limits = self.query.step_ms, self.limits
         if not limits.catches_up:
             return align_down(at_ms - limits.infer_every_ms, step_ms) + step_ms
-        lag_ms = limits.max_lookback_ms if limits.waits_for_late else min(max(_LAG_MS, step_ms), limits.max_lookback_ms)
-        starts = [t for g in self.groups if (t := g.seen.slowest_ms(lag_ms)) is not None]
+        lag_ms = max(_LAG_MS, step_ms, limits.fit_window_ms // _STALE_PART if limits.waits_for_late else 0)
+        starts = [t for g in self.groups if (t := g.seen.slowest_ms(min(lag_ms, limits.max_lookback_ms))) is not None]
         start_ms = min(starts, default=align_down(at_ms - limits.infer_every_ms, step_ms)) + step_ms
         bound_ms = align_down(at_ms - max(limits.max_lookback_ms, limits.infer_every_ms, step_ms), step_ms) + step_ms
         return max(start_ms, bound_ms)

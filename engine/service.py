@@ -42,8 +42,10 @@ _ATTEMPTS, _ATTEMPT_S = 4, 1.0
 class Service:
     """Everything that one process runs, from start to stop; pool and metrics are the same for all configurations."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, stop: threading.Event) -> None:
         self._config = config
+        # Set when all is to stop: changes that are under way are given up.
+        self._stop = stop
         self.metrics = Metrics(memory_bytes=memory_capacity())
         self.pool = Pool(config.settings.n_workers)
         self.metrics.threads.set(self.pool.n_workers)
@@ -58,6 +60,10 @@ class Service:
         self._writer: Writer | None = None
         self._store: StateStore | None = None
         self._schedulers: list[PeriodicScheduler] = []
+        # Of configurations before: what had not ended in time.
+        self._leaving: list[PeriodicScheduler] = []
+        # Where schedulers with `start_from` began: they wait for it once, whatever else of the configuration changes.
+        self._begun: dict[tuple[str, PeriodicSettings], int] = {}
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -79,13 +85,15 @@ class Service:
 
         Raises
         ------
-        StartError : it cannot be run; the one before goes on.
+        StartError : it cannot be run; the one before goes on, unless all is to stop.
         """
         if config.unavailable:
             raise StartError("\n".join(config.unavailable))
         if config.settings.n_workers != self._config.settings.n_workers:
             log.warning("settings.n_workers takes effect at the next start")
         carried = self._halt()
+        if self._stop.is_set():
+            raise StartError("the service stops")
         try:
             self._change_servers(config)
             self._begin(config, carried)
@@ -121,17 +129,16 @@ class Service:
             for text in scheduler.stuck():
                 log.error("Stuck: %s", text)
 
-    def stop(self) -> bool:
-        """Stop within eight seconds; true when nothing was cut short."""
+    def stop(self, asked_s: float) -> bool:
+        """Stop within eight seconds of when it was asked for; true when nothing was cut short."""
         self._stopping.set()
-        started = time.monotonic()
 
         def left(part_s: float, until_s: float = _STOP_S) -> float:
-            return max(0.0, min(part_s, started + until_s - time.monotonic()))
+            return max(0.0, min(part_s, asked_s + until_s - time.monotonic()))
 
         for scheduler in self._schedulers:
             scheduler.stop()
-        clean = all([s.join(left(_JOBS_S, _JOBS_S)) for s in self._schedulers])
+        clean = all([s.join(left(_JOBS_S, _JOBS_S)) for s in (*self._schedulers, *self._leaving)])
         self._reader.close()
         if self._writer is not None:
             clean &= self._writer.drain(left(_WRITES_S))
@@ -166,7 +173,9 @@ class Service:
             if not isinstance(settings, PeriodicSettings):
                 continue
             tasks = make_tasks(config, alias, *parts)
-            schedule = make_schedule(settings, tasks, now_ms())
+            schedule = make_schedule(settings, tasks, now_ms(), self._begun.get((alias, settings)))
+            if settings.start_from:
+                self._begun[alias, settings] = schedule.start_ms
             after_job = self._pusher.notify if self._pusher else lambda: None
             made = PeriodicScheduler(alias, config.preset, schedule, tasks, workers, self.metrics, after_job=after_job)
             self._schedulers.append(made)
@@ -179,6 +188,8 @@ class Service:
     def _go_on(self, carried: Mapping[str, Record]) -> None:
         """Run the configuration that ran before; what is in the way of it may pass."""
         for attempt in range(_ATTEMPTS):
+            if self._stop.is_set():
+                return
             try:
                 self._change_servers(self._config)
                 self._begin(self._config, carried)
@@ -188,18 +199,19 @@ class Service:
                 log.critical("Rollback failed%s", "" if last else ", trying again", exc_info=True)
                 self._halt()
                 self.is_broken = last
-                time.sleep(0 if last else _ATTEMPT_S)
+                self._stop.wait(0 if last else _ATTEMPT_S)
 
     def _halt(self, ttl_ms: int | None = None) -> dict[str, Record]:
         """Stop reading and scoring; the state of all groups. What hangs comes to an end by itself, without effect."""
         self._stopping.set()
         for scheduler in self._schedulers:
             scheduler.stop()
-        for scheduler in self._schedulers:
-            scheduler.join(_JOBS_S)
+        self._reader.close()  # whoever waits for the database fails at once
+        ends_at = time.monotonic() + _JOBS_S
+        known = (*self._leaving, *self._schedulers)
+        self._leaving = [s for s in known if not s.join(max(0.0, ends_at - time.monotonic()))]
         carried = {k: record for scheduler in self._schedulers for k, record in scheduler.carry(ttl_ms).items()}
         self._schedulers = []
-        self._reader.close()
         if self._pusher is not None:
             self._pusher.stop(_SERVER_S)
             self._pusher = None
@@ -280,17 +292,18 @@ def run(config: Config, reload: Reload | None = None) -> int:
     if config.unavailable:
         raise StartError("\n".join(config.unavailable))
     stop = threading.Event()
-    received: list[int] = []
+    received: list[tuple[int, float]] = []
 
     def on_stop(number: int, _frame: FrameType | None) -> None:
-        received.append(number)  # nothing else here: a log line could meet the one that it interrupted
+        # Nothing else here: a log line could meet the one that it interrupted.
+        received.append((number, time.monotonic()))
         stop.set()
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop}
     if reload is not None:
         handlers[signal.SIGHUP] = lambda *_: reload.ask()
     previous: Mapping[int, object] = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    service = Service(config)
+    service = Service(config, stop)
     service.start()
     if reload is not None:
         reload.start(config, service.metrics)
@@ -299,8 +312,9 @@ def run(config: Config, reload: Reload | None = None) -> int:
             reload.serve(service.apply)
         service.expire()
         service.watch()
-    log.info("%s: stopping", signal.Signals(received[0]).name if received else "broken")
-    clean = service.stop()
+    number, asked_s = received[0] if received else (0, time.monotonic())
+    log.info("%s: stopping", signal.Signals(number).name if received else "broken")
+    clean = service.stop(asked_s)
     for number, handler in previous.items():
         signal.signal(number, handler)  # type: ignore[arg-type]
     log.info("stopped%s", "" if clean else "; work that was under way has been cut short")

@@ -9,7 +9,7 @@ from engine.config.report import Report
 from engine.config.sections import Group, Parts
 from engine.frame import Query
 from engine.models.base import BAND_KEYS
-from engine.reader.settings import ReaderSettings
+from engine.reader.settings import ReaderSettings, full_tenant
 from engine.scheduler.settings import PeriodicSettings
 from engine.settings import Duration, Settings
 
@@ -88,8 +88,3 @@ def _check_tenants(
         return
     text = f"the reader uses {', '.join(sorted(used))}; scores of all go to {writer_tenant or 'no tenant'}"
     report.warn("writer.tenant_id", f"{text}. Write multitenant to send each one back to its own")
-
-
-def full_tenant(tenant: str) -> str:
-    """A tenant with its project: "0" is "0:0"."""
-    return f"{tenant}:0" if tenant.isdigit() else tenant

@@ -11,6 +11,11 @@ from engine.settings import UNBOUNDED, Duration, Pair, Range, Settings
 PositiveInt = Annotated[int, Meta(gt=0)]
 
 
+def full_tenant(tenant: str) -> str:
+    """A tenant with its project: "0" is "0:0"."""
+    return f"{tenant}:0" if tenant.isdigit() else tenant
+
+
 class QuerySettings(Settings, frozen=True, kw_only=True):
     """One entry of ``reader.queries``; None means: as the reader says."""
 

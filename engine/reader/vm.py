@@ -19,7 +19,7 @@ from engine.reader.decode import DecodeError, Decoder
 from engine.reader.pieces import Pieces
 from engine.reader.query_range import CLOSED, RangeEndpoint, seconds_text
 from engine.reader.refusals import TooMuchError, clean, points_limit, shortened
-from engine.reader.settings import VmReaderSettings
+from engine.reader.settings import VmReaderSettings, full_tenant
 from engine.series import SeriesTable
 
 log = logging.getLogger("reader.vm")
@@ -31,6 +31,8 @@ _SAFETY_POINTS = 10
 _PROBE_S = 5.0
 _PROBE_STEP_MS = 60_000
 _PROBE = "_vmanomaly_healthcheck"
+# The same trouble of a query is not logged again sooner than this.
+_REPEAT_S = 600.0
 
 
 class _Source:
@@ -41,6 +43,7 @@ class _Source:
         self.decoder = Decoder(self.table, extra_labels)
         self.n_series: int | None = None
         self.has_warned_of_tenant = False
+        self.warned_of_part_s = float("-inf")
 
 
 class _Job:
@@ -101,6 +104,7 @@ class VmReader:
     Parameters
     ----------
     transport : in place of the network, for tests.
+    is_routed : the writer sends each series to the tenant that its labels say, also where there is only one.
     """
 
     def __init__(
@@ -109,11 +113,14 @@ class VmReader:
         metrics: Metrics,
         preset: str,
         transport: httpx.BaseTransport | None = None,
+        *,
+        is_routed: bool = False,
     ) -> None:
         n_workers = settings.workers or max(1, min(len(settings.queries), 2 * max(1, int(cpu_capacity()))))
         self._settings = settings
         self._metrics = metrics
         self._preset = preset
+        self._is_routed = is_routed
         self._endpoint = RangeEndpoint(settings, n_workers, transport)
         self._executor = ThreadPoolExecutor(n_workers, thread_name_prefix="fetch")
         self._max_points = BUILT_IN_MAX_POINTS
@@ -224,7 +231,8 @@ class VmReader:
         meters.n_series.inc(answer.samples.series.size)
         meters.n_points.inc(answer.samples.n_points)
         meters.n_duplicates.inc(answer.n_duplicates)
-        if answer.is_partial:
+        if answer.is_partial and time.monotonic() - source.warned_of_part_s >= _REPEAT_S:
+            source.warned_of_part_s = time.monotonic()
             log.warning("query %r: the answer is partial, a part of the cluster's storage is away", query.alias)
         if query.tenant_id == "multitenant" and not source.has_warned_of_tenant:
             new = range(n_known, len(source.table))
@@ -269,12 +277,13 @@ class VmReader:
             return self._sources[query.alias]
 
     def _tenant_labels(self, tenant: str) -> dict[str, str]:
-        """Labels that tell the writer a series' tenant, where one reader reads several."""
-        tenants = {q.tenant_id for q in self._settings.queries.values() if q.tenant_id} | {self._settings.tenant_id}
-        if not tenant or tenant == "multitenant" or len(tenants) == 1:
+        """Labels that tell the writer a series' tenant, where it wants them or one reader reads several."""
+        named = (self._settings.tenant_id, *(q.tenant_id for q in self._settings.queries.values()))
+        is_one = len({full_tenant(name) for name in named if name}) == 1
+        if not tenant or tenant == "multitenant" or (is_one and not self._is_routed):
             return {}
-        account, _, project = tenant.partition(":")
-        return {"vm_account_id": account, "vm_project_id": project or "0"}
+        account, _, project = full_tenant(tenant).partition(":")
+        return {"vm_account_id": account, "vm_project_id": project}
 
     def _meters_of(self, query: Query, scheduler_alias: str) -> _Meters:
         with self._lock:

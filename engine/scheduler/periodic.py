@@ -113,6 +113,10 @@ def _fit(task: Task, job: Job, on_ready: Callable[[], None]) -> None:
         task.n_fitted, task.n_new = result.n_points, 0
         task.is_thin = not result.is_complete or result.n_points < _THIN * result.n_steps
         task.progress.wants_refit = False
+    elif all(group.state is not None for group in task.unit.groups):  # these go on; the same window says the same
+        task.progress.fit_at_ms = job.at_ms
+        task.n_fitted, task.n_new = task.n_fitted + task.n_new, 0
+        task.progress.wants_refit = False
 
 
 def start_job(task: Task, job: Job) -> None:

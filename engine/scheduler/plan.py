@@ -2,7 +2,8 @@
 
 Two kinds of time: *data time* is the timestamp of points, always a multiple of the query's step; *wall time* is
 when work happens. Data time t may be read from wall time t + settle - offset on. A *tick* is a wall time without
-settle and scatter: every query of a scheduler has the same ticks.
+settle and scatter: every query of a scheduler has the same ticks. A scattered job is late by its share of the interval
+and reads up to its own time, not up to the tick: scores would be as old when they are written.
 """
 
 from __future__ import annotations
@@ -36,12 +37,17 @@ class Pace:
 
     def data_ms(self, tick_ms: int) -> int:
         """The newest data time that belongs to a tick."""
-        return align_down(tick_ms + self.offset_ms, self.step_ms)
+        return align_down(tick_ms + self.delay_ms + self.offset_ms, self.step_ms)
+
+    def tick_ms(self, data_ms: int, infer_every_ms: int) -> int:
+        """The first whole interval that a data time belongs to."""
+        return -align_down(self.delay_ms + self.offset_ms - data_ms, infer_every_ms)
 
 
 @dataclass(slots=True)
 class Progress:
-    """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last good fit.
+    """What one (scheduler, query) has done. `fit_at_ms` is the data time of the last fit: a good one, or one
+    without a result after which older states serve on.
 
     `is_serving` is set once a model has its first state, while others may still be fitted, and `is_fitted` at the
     end of that fit. `wants_refit` is set while history is thin and has doubled since the last fit; `is_fitting` and

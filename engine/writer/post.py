@@ -14,6 +14,8 @@ from engine.writer.settings import VmWriterSettings
 # Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
 # the time of a write. docs/writing.md has the measurement.
 GZIP_MIN_BYTES = 16 << 10
+# What other codes say is about the way to the database: credentials, address, load.
+_OF_THE_BODY = (400, 413, 422)
 _SHOWN = 200
 _STARTED = "process_start_time_seconds "
 _LONGEST_METRICS = 4 << 20
@@ -56,7 +58,8 @@ class ImportEndpoint:
 
         Raises
         ------
-        TemporaryWriteError : the connection failed, time was over, or the server says that it cannot now.
+        TemporaryWriteError : the request could not be made, the connection failed, time was over, or what answers
+            cannot or may not take anything now.
         WriteError : the server will not take this body.
         """
         headers = {"Content-Type": "application/json"}
@@ -65,7 +68,7 @@ class ImportEndpoint:
             headers["Content-Encoding"] = "gzip"
         try:
             answer = self._client.post(self._url, content=data, headers=headers, timeout=timeout_s)
-        except (httpx.HTTPError, OSError, RuntimeError) as err:  # RuntimeError: replaced by another thread
+        except Exception as err:  # an address that is none, a token that is no header: whatever it is, not the body
             raise TemporaryWriteError(f"{self.shown_url}: {explain(err)}", error_code(err)) from err
         if answer.is_success:
             return answer.status_code
@@ -112,9 +115,9 @@ class ImportEndpoint:
         status = answer.status_code
         # Secrets first: a cut one would not be found.
         message = f"{self.shown_url} answered {status}: {self._without_secrets(_reason(answer))[:_SHOWN]}"
-        if status in (408, 429) or status >= 500:
-            return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
-        return WriteError(message, str(status), retryable=False)
+        if status in _OF_THE_BODY:
+            return WriteError(message, str(status), retryable=False)
+        return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
 
     def _without_secrets(self, text: str) -> str:
         for secret in (self._settings.password, self._settings.bearer_token):
@@ -128,18 +131,21 @@ class RestartWatch:
     def __init__(self, endpoint: ImportEndpoint, timeout_s: float) -> None:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
-        self._started: float | None = None
+        # Of several servers behind one address the looks meet now one, now another.
+        self._known: set[float] = set()
 
     def is_restarted(self) -> bool:
-        """Whether it was started since the last look; false at the first one, and where it does not say.
+        """Whether it shows a start that was not seen before; false at the first look, and where it does not say.
 
         Raises
         ------
         TemporaryWriteError : it did not answer.
         """
-        before, found = self._started, self._endpoint.start_time(self._timeout_s)
-        self._started = before if found is None else found
-        return before is not None and self._started != before
+        found = self._endpoint.start_time(self._timeout_s)
+        if found is None or found in self._known:
+            return False
+        self._known.add(found)
+        return len(self._known) > 1
 
 
 def _with_credentials_apart(settings: VmWriterSettings) -> VmWriterSettings:

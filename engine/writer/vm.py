@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -24,6 +25,8 @@ QUEUE_BYTES = 256 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 # VictoriaMetrics keeps up to ten seconds of acknowledged samples in memory: a killed one has lost them.
 _UNSAFE_S = 15.0
+# Nothing is delivered while the start time is looked at.
+_LOOK_TIMEOUT_S = 1.0
 # The same trouble is not logged again sooner than this.
 _REPEAT_S = 600.0
 
@@ -60,7 +63,7 @@ class VmWriter:
         self._n_retries = settings.connection_retry_attempts
         self._metrics = metrics
         self._endpoint = ImportEndpoint(settings)
-        self._watch = RestartWatch(self._endpoint, self._timeout_s)
+        self._watch = RestartWatch(self._endpoint, min(self._timeout_s, _LOOK_TIMEOUT_S))
         self._url = self._endpoint.shown_url
         self._encoder = Encoder(
             settings.metric_format,
@@ -85,6 +88,7 @@ class VmWriter:
         self._failing_since: float | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._has_looked = False
+        self._looked_s = self._taken_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="writer-vm", daemon=True)
         self._thread.start()
 
@@ -124,19 +128,25 @@ class VmWriter:
 
     def hand_over(self, timeout_s: float) -> Spool:
         """Stop delivering; the spool is for another writer to go on with."""
-        self._queue.close(0)
-        self._thread.join(timeout_s)
+        self._end(0, timeout_s)
         self._give_up(self._spool.set_back())
         return self._spool
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in the time given, then stop; what is then lost is counted and logged."""
-        self._queue.close(timeout_s)
-        self._thread.join(timeout_s)
+        self._end(timeout_s, timeout_s)
         n_waiting = self._spool.n_waiting()
         self._give_up(self._spool.close())
         if n_waiting and self._folder is not None:
             log.info("%d results wait in %s for the next start", n_waiting, self._folder)
+
+    def _end(self, delivering_s: float, timeout_s: float) -> None:
+        """Stop delivering after a while; what waits is no longer this writer's to show."""
+        self._queue.close(delivering_s)
+        self._thread.join(timeout_s)
+        for gauge in (self._metrics.write_queue, self._metrics.spool_bytes, self._metrics.spool_age):
+            with contextlib.suppress(KeyError):  # older clients raise it at a second time
+                gauge.remove(self._url)
 
     def _run(self) -> None:
         try:
@@ -181,8 +191,9 @@ class VmWriter:
     def _settle(self) -> None:
         """Ask whether the database still is the one that took the last batches, once they are safe with that."""
         delivered_s, now = self._spool.first_delivered_s(), time.monotonic()
-        if now - delivered_s < _UNSAFE_S or self._failing_since is not None:
+        if now - max(delivered_s, self._looked_s) < _UNSAFE_S or self._failing_since is not None:
             return
+        self._looked_s = now
         try:
             if self._watch.is_restarted():
                 log.info("%s was started anew: what it took last is sent again", self._url)
@@ -194,6 +205,9 @@ class VmWriter:
             if err.code == "connection_error":
                 self._endpoint.reconnect()
                 self._spool.repeat()
+            elif err.code == "timeout":
+                # It may hang: all that is known is that it was alive when it took the last body.
+                self._spool.settle(self._taken_s - _UNSAFE_S)
 
     def _deliver(self, delivery: Delivery) -> None:
         """Send what is left of a batch.
@@ -253,6 +267,7 @@ class VmWriter:
         names = self._names(batch)
         log.debug("POST %s with %d datapoints, %d bytes of payload", self._url, body.n_points, len(body.data))
         started = time.perf_counter()
+        code = "io_error"
         try:
             code = str(self._endpoint.post(body.data, min(self._timeout_s, max(0.05, self._queue.seconds_left()))))
         except WriteError as err:
@@ -274,6 +289,7 @@ class VmWriter:
         self._log_once(logging.WARNING, "", err.code, text)
 
     def _report_success(self) -> None:
+        self._taken_s = time.monotonic()
         self._pause_s = _FIRST_PAUSE_S
         if self._failing_since is not None:
             log.info("Writing to %s works again after %.1f s", self._url, time.monotonic() - self._failing_since)

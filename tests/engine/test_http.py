@@ -68,6 +68,16 @@ def test_a_token_file_that_is_gone_leaves_the_last_token(tmp_path: Path, caplog:
     assert "last" not in caplog.text.replace("last token", "")
 
 
+def test_a_token_file_that_is_no_text_for_a_moment_leaves_the_last_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("kept")
+    requests = sent(Connection(bearer_token_file=str(path)), 2, lambda: path.write_bytes(b"\xff\xfe\x00half"))
+    assert [r.headers["authorization"] for r in requests] == ["Bearer kept", "Bearer kept"]
+    assert f"bearer_token_file {path} cannot be read" in caplog.text
+
+
 def test_redirects_are_not_followed() -> None:
     assert len(sent(Connection())) == 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import ReadError
 from engine.frame import Query
-from tests.engine.unit_bench import T0, Bench, M
+from tests.engine.unit_bench import T0, Bench, H, M
 from tests.fakes import BrokenModel, CountingModel, StaticModel
 
 
@@ -79,6 +79,21 @@ def test_a_series_that_is_gone_does_not_widen_reads_for_long() -> None:
         bench.unit.infer(T0 + minute * M)
     assert max(window.n_steps for window in bench.reader.windows[1:]) == 6
     assert bench.reader.windows[-1].n_steps == 1
+
+
+def test_a_late_series_is_waited_for_until_it_is_stale_where_that_is_asked_for() -> None:
+    bench = Bench(CountingModel(), fit_window_ms=5 * H, max_lookback_ms=24 * H, waits_for_late=True)
+    bench.feed("a", -300, 600)
+    bench.feed("late", -300, 0)
+    bench.feed("gone", -300, 0)
+    bench.unit.fit(T0)
+    for minute in range(1, 601):
+        if minute == 25:
+            bench.feed("late", 1, 600)
+        bench.unit.infer(T0 + minute * M)
+    assert bench.minutes("late")[-600:] == list(range(1, 601))
+    # After a tenth of the fit window without a point a series would not be fitted either.
+    assert [w.n_steps for w in bench.reader.windows[1:]] == [2, *range(2, 32), *[1] * 569]
 
 
 def test_a_new_state_that_cannot_be_brought_up_to_date_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:

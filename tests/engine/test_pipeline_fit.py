@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.errors import ReadError
-from engine.frame import Frame, Query, Window
+from engine.errors import ModelError, ReadError
+from engine.frame import Frame, Query, State, Window
 from engine.scheduler.periodic import Task, replay
 from engine.scheduler.plan import Pace, Schedule
 from tests.engine.unit_bench import QUERY, T0, Bench, H, M
@@ -193,3 +193,43 @@ def test_replay_fits_on_the_grid_and_scores_every_minute() -> None:
     fits = [(w.end_ms - T0) // M for w in bench.reader.windows if w.n_steps == 11]
     assert fits == [0, 60, 120, 180, 240, 300]
     assert bench.minutes() == list(range(0, 301))
+
+
+def fits_read(bench: Bench, first: int, last: int) -> list[int]:
+    """Minutes at which fits of a two-hour window read it, tried every hour and at every minute where none was."""
+    task = Task(bench.unit, Pace(M, 5_000))
+    replay(Schedule(120 * M, H, M, T0), [task], T0 + first * M, T0 + last * M + 10_000)
+    return [(w.end_ms - T0) // M for w in bench.reader.windows if w.n_steps == 121]
+
+
+def test_a_query_whose_series_are_gone_is_read_whole_once_an_interval_of_fits() -> None:
+    bench = Bench(CountingModel(), fit_window_ms=120 * M)
+    bench.feed("a", -120, 70)
+    assert fits_read(bench, 0, 250) == [0, 60, 120, 180, 240]
+
+
+def test_a_thin_query_whose_series_are_gone_is_not_read_whole_at_every_inference() -> None:
+    bench = Bench(CountingModel(), fit_window_ms=120 * M)
+    bench.feed("a", -3, 5)
+    assert [minute for minute in fits_read(bench, 0, 200) if minute > 20] == [60, 120, 180]
+
+
+def test_refits_that_fail_are_tried_once_an_interval_of_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(StaticModel(), fit_window_ms=120 * M)
+    bench.feed("a", -120, 300)
+    fit_rows = StaticModel.fit_rows
+
+    def fails_later(model: StaticModel, frame: Frame) -> State:
+        if frame.timestamps_ms[-1] > T0:
+            raise ModelError("no")
+        return fit_rows(model, frame)
+
+    monkeypatch.setattr(StaticModel, "fit_rows", fails_later)
+    assert fits_read(bench, 0, 190) == [0, 60, 120, 180]
+    assert bench.minutes() == list(range(0, 191))
+
+
+def test_first_fits_that_fail_are_tried_at_every_inference() -> None:
+    bench = Bench(BrokenModel(fits=False), fit_window_ms=120 * M)
+    bench.feed("a", -120, 300)
+    assert fits_read(bench, 0, 4) == [0, 1, 2, 3, 4]

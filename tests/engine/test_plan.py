@@ -111,6 +111,38 @@ def test_offset_moves_data_time_and_not_the_tick() -> None:
     assert jobs == [Job("infer", T0 - M, T0 + M)]
 
 
+def test_a_scattered_job_reads_up_to_its_own_time() -> None:
+    plan, late = schedule(infer=H), pace(delay=50 * M)
+    assert due(plan, late, Progress(), T0 + 50 * M + 5 * S) == [Job("fit", T0 + 50 * M, T0)]
+    progress = Progress(is_fitted=True, fit_at_ms=T0 + 50 * M, fit_tick_ms=T0, infer_tick_ms=T0)
+    assert due(plan, late, progress, T0 + 110 * M + 4 * S) == []
+    assert due(plan, late, progress, T0 + 110 * M + 5 * S) == [Job("infer", T0 + 110 * M, T0 + H)]
+    progress.infer_tick_ms = T0 + H
+    assert due(plan, late, progress, T0 + 170 * M + 5 * S) == [
+        Job("infer", T0 + 170 * M, T0 + 2 * H),
+        Job("fit", T0 + 170 * M, T0 + 2 * H),
+    ]
+
+
+def test_scatter_within_a_step_reads_the_same_points() -> None:
+    progress = Progress(is_fitted=True, fit_at_ms=T0, fit_tick_ms=T0, infer_tick_ms=T0)
+    assert due(schedule(), pace(delay=20 * S), progress, T0 + M + 25 * S) == [Job("infer", T0 + M, T0 + M)]
+
+
+@given(
+    infer=st.sampled_from([10 * S, M, 7 * M, H]),
+    step=st.sampled_from([10 * S, M, 5 * M]),
+    offset=st.sampled_from([0, -90 * S, 3 * H]),
+    share=st.floats(0, 0.99),
+    tick=st.integers(0, 10_000),
+)
+def test_a_tick_is_found_again_by_its_data_time(infer: int, step: int, offset: int, share: float, tick: int) -> None:
+    speed, at = pace(step, 5 * S, offset, int(share * infer)), tick * infer
+    found = speed.tick_ms(speed.data_ms(at), infer)
+    assert speed.data_ms(found) == speed.data_ms(at)
+    assert found == at or (step > infer and at - step < found < at)
+
+
 def test_thin_history_is_refitted_at_the_tick() -> None:
     progress = Progress(is_fitted=True, fit_at_ms=T0, fit_tick_ms=T0, infer_tick_ms=T0 + 3 * M, wants_refit=True)
     assert due(schedule(), pace(), progress, T0 + 3 * M + 5 * S) == [Job("fit", T0 + 3 * M, T0 + 3 * M)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -148,6 +149,17 @@ def test_two_hundred_reloads_half_of_them_broken_miss_no_score_and_leave_nothing
         assert engine.metric("process_resident_memory_bytes") < 1.2 * memory + (20 << 20)
         assert engine.fits("z") == 1
         is_whole(vm)
+
+
+def test_start_from_is_not_waited_for_again(vm: ScriptedVm, tmp_path: Path) -> None:
+    # The process must be up by then.
+    start = datetime.fromtimestamp(int(time.time()) + 10, UTC).isoformat()
+    text = BASE.format(url=vm.url).replace("fit_every: 1h", f'fit_every: 1h, start_from: "{start}"')
+    with running(Watched(tmp_path, text)) as engine:
+        until(lambda: vm.written, 30, "scores", lambda: engine.log)
+        engine.reloaded(text.replace("min_n_samples_seen: 1", "min_n_samples_seen: 1, z_threshold: 3"))
+        until(lambda: engine.fits("z") == 2, 10, "what changed is fitted at once", lambda: engine.log)
+        assert engine.stop()[0] == 0
 
 
 def test_logger_levels_alone_restart_nothing(vm: ScriptedVm, engine: Watched) -> None:
@@ -333,6 +345,5 @@ def test_retention_drops_series_that_are_gone_and_the_others_go_on(vm: ScriptedV
         until(lambda: engine.metric("vmanomaly_models_active") == 3, 10, "there again", lambda: engine.log)
         time.sleep(1.5)
         assert engine.fits("z") == 1
-        code, _ = engine.stop()
-        assert code == 0
+        assert engine.stop()[0] == 0
     is_whole(vm)

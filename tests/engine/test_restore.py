@@ -97,6 +97,22 @@ def test_a_restart_writes_what_one_process_would_have_and_fits_when_that_would_h
     assert {(key[3] - T0) // M for key in different} <= set(range(120, 151))
 
 
+@pytest.mark.parametrize("infer_every", ["1m", "20m"])
+def test_scattered_queries_keep_their_grid_through_restarts(tmp_path: Path, infer_every: str) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    text = BASE.replace("1m,", f"{infer_every}, scatter_infer_jobs: true,", 1)
+    alone = Life(tmp_path / "one", 0, 300, text)
+    cells: Cells = {}
+    fits = dict.fromkeys(alone.fits(), 0)
+    for first, last in ((0, 50), (51, 75), (76, 114), (115, 180), (181, 234), (235, 300)):
+        life = Life(tmp_path / "many", first, last, text)
+        cells |= life.cells()
+        fits = {model: n + life.fits().get(model, 0) for model, n in fits.items()}
+    assert fits == alone.fits()
+    assert cells == alone.cells()
+
+
 def test_a_changed_model_alone_is_fitted_anew(tmp_path: Path) -> None:
     Life(tmp_path, 0, 30)
     life = Life(tmp_path, 31, 60, BASE.replace("mad_online,", "mad_online, threshold: 3.5,"))
@@ -179,6 +195,34 @@ def test_trap_7_with_start_from_inference_goes_on_at_once(tmp_path: Path, spelli
     life = Life(tmp_path, 31, 40, fixed)
     assert life.fits() == {}
     assert {key[3] for key in life.cells()} == {T0 + k * M for k in range(31, 41)}
+
+
+@pytest.mark.parametrize("infer_every", ["1m", "20m"])
+def test_start_from_is_waited_for_once_and_its_grid_is_kept(tmp_path: Path, infer_every: str) -> None:
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    clock = datetime.fromtimestamp(T0 / 1000 + 600, UTC).strftime("%H:%M")  # ten minutes after T0, each day
+    fixed = BASE.replace("1m,", f"{infer_every},", 1).replace("fit_every: 2h", f'fit_every: 80m, start_from: "{clock}"')
+    alone = Life(tmp_path / "one", 0, 300, fixed)
+    assert alone.fits() == {"z": 4, "mad": 4, "both": 4}
+    fits = dict.fromkeys(alone.fits(), 0)
+    cells: Cells = {}
+    for first, last in ((0, 30), (31, 140), (141, 300)):
+        life = Life(tmp_path / "many", first, last, fixed)
+        fits = {model: n + life.fits().get(model, 0) for model, n in fits.items()}
+        cells |= life.cells()
+    assert fits == alone.fits()
+    assert cells == alone.cells()
+    changed = fixed.replace("mad_online,", "mad_online, threshold: 3.5,")
+    assert Life(tmp_path / "many", 301, 310, changed).fits() == {"mad": 1}
+
+
+def test_fits_of_thin_history_do_not_move_the_grid_of_start_from(tmp_path: Path) -> None:
+    clock = datetime.fromtimestamp(T0 / 1000, UTC).strftime("%H:%M")
+    fixed = BASE.replace("fit_every: 2h", f'fit_every: 2h, start_from: "{clock}"')
+    assert Life(tmp_path, -1, 30, fixed, since=-8).fits()["z"] > 1
+    assert Life(tmp_path, 31, 119, fixed, since=-8).fits() == {}
+    assert Life(tmp_path, 120, 125, fixed, since=-8).fits()["z"] == 1
 
 
 def test_trap_28_a_relative_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,23 @@ def test_while_database_and_push_endpoint_hang(silent: str, tmp_path: Path) -> N
         stops(engine)
 
 
+def test_during_a_reload_while_the_database_hangs(vm: ScriptedVm, tmp_path: Path) -> None:
+    one = "{class: periodic, infer_every: 1s, fit_every: 1h, fit_window: 2m}"
+    many = [f"s{k}" for k in range(6)]
+    config = CONFIG.format(url=vm.url).replace("models:\n", "".join(f"  {k}: {one}\n" for k in many) + "models:\n")
+    config = config.replace("[fast]", "all").replace("reader:\n", "reader:\n  workers: 16\n")
+    with running(Engine(tmp_path, config, options=("--watch", "-configCheckInterval=200ms"))) as engine:
+        runs = "vmanomaly_model_runs_total"
+        for alias in many:
+            until(lambda: engine.metric(runs, stage="infer", scheduler_alias=alias), 30, "scores", lambda: engine.log)  # noqa: B023
+        vm.fault = "silence"
+        time.sleep(2)  # all inferences are under way
+        path = next(tmp_path.glob("config-*-0.yml"))
+        path.write_text(path.read_text().replace("min_n_samples_seen: 1", "min_n_samples_seen: 2"))
+        time.sleep(2)
+        stops(engine)
+
+
 def test_while_the_database_hangs_with_results_to_write(vm: ScriptedVm, silent: str, tmp_path: Path) -> None:
     config = CONFIG.format(url=vm.url).rpartition("datasource_url")[0] + f"datasource_url: {silent}\n"
     with running(Engine(tmp_path, config)) as engine:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from engine.build import make_reader
+from engine.config.schema import load_config
 from engine.errors import ReadError
 from engine.frame import Query, Window
 from engine.metrics import Metrics
+from engine.reader.vm import VmReader
 from tests.engine.reader.memory_server import (
     MINUTE,
     QUERY,
@@ -27,6 +31,7 @@ from tests.engine.reader.memory_server import (
     sample,
     whole,
 )
+from tests.engine.scripted import ScriptedVm
 
 
 def test_a_request_has_all_parameters() -> None:
@@ -171,6 +176,7 @@ TENANTS = {"queries": {"q": {"expr": "m"}, "r": {"expr": "m", "tenant_id": "3:4"
         (TENANTS, "1", {"vm_account_id": "1", "vm_project_id": "0"}),
         (TENANTS | {"tenant_id": "multitenant"}, "multitenant", {}),
         ({"tenant_id": "1"}, "1", {}),
+        ({"tenant_id": "0", "queries": {"r": {"expr": "m", "tenant_id": "0:0"}}}, "0:0", {}),
         ({}, "", {}),
     ],
 )
@@ -179,6 +185,27 @@ def test_series_of_several_tenants_carry_theirs(keys: dict[str, Any], tenant: st
     query = Query("r", "m", MINUTE, tenant_id=tenant)
     read(reader, minutes(1), query)
     assert reader.table(query).labels(0) == {"n": "0"} | labels
+
+
+@pytest.mark.parametrize(
+    ("tenant", "labels"), [("7:2", {"vm_account_id": "7", "vm_project_id": "2"}), ("multitenant", {}), ("", {})]
+)
+def test_a_writer_of_many_tenants_is_told_also_the_only_one(
+    tmp_path: Path, tenant: str, labels: dict[str, str]
+) -> None:
+    vm, own = ScriptedVm(n_series=1), f", tenant_id: {tenant!r}" if tenant else ""
+    (tmp_path / "config.yml").write_text(f"""
+schedulers: {{s: {{class: periodic, infer_every: 1m, fit_window: 1d}}}}
+models: {{z: {{class: zscore_online}}}}
+reader: {{datasource_url: "{vm.url}", sampling_period: 1m, queries: {{q: {{expr: m}}}}{own}}}
+writer: {{datasource_url: "{vm.url}", tenant_id: multitenant}}
+""")
+    config = load_config([tmp_path / "config.yml"], {})
+    reader, query = make_reader(config, Metrics()), config.queries["q"]
+    assert isinstance(reader, VmReader)
+    read(reader, minutes(1), query)
+    assert reader.table(query).labels(0) == {"series": "0"} | labels
+    vm.stop()
 
 
 def test_tenant_labels_that_the_query_drops_are_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import httpx
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from engine.errors import ReadError
+from engine.frame import Query
 from engine.metrics import Metrics
 from engine.reader import query_range
 from tests.engine.reader.memory_server import (
+    MINUTE,
     QUERY,
     START,
     Server,
@@ -203,10 +206,20 @@ def test_the_counter_of_good_answers_exists_before_the_first() -> None:
     assert sample(metrics, "vmanomaly_reader_responses_total", code="200") == 0
 
 
-def test_a_partial_answer_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_partial_answers_are_one_warning_a_query_in_ten_minutes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = {"status": "success", "isPartial": True, "data": {"resultType": "matrix", "result": []}}
-    read(reader_of(Server(fault=lambda *_: httpx.Response(200, json=body))), minutes(1))
-    assert "partial" in caplog.text
+    reader = reader_of(Server(fault=lambda *_: httpx.Response(200, json=body)), max_points_per_query=10)
+    clock = time.monotonic
+    for _ in range(3):
+        for alias in ("q", "r"):
+            assert len(list(reader.read(Query(alias, "m", MINUTE), minutes(40), "s"))) == 4
+    told = [record.getMessage() for record in caplog.records if "partial" in record.getMessage()]
+    assert [text.partition(":")[0] for text in told] == ["query 'q'", "query 'r'"]
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 601)
+    read(reader, minutes(40))
+    assert sum("partial" in record.getMessage() for record in caplog.records) == 3
 
 
 def test_the_probe_learns_the_servers_limit() -> None:

@@ -49,14 +49,17 @@ class Answer:
 class ImportServer:
     """Answers from `script`, one entry a request, then 204.
 
-    `started_s` is its start time in its own metrics, which it has none of where that is 0. An entry is an `Answer`
-    or one of "reset", "disconnect", "half" (of an answer), "silence" (until `stop`).
+    `started_s` is its start time in its own metrics, which it has none of where that is 0; they come after `metrics_s`,
+    and `n_looks` counts who asked for them. An entry is an `Answer` or one of "reset", "disconnect", "half" (of an
+    answer), "silence" (until `stop`).
     """
 
     def __init__(self) -> None:
         self.script: list[Answer | str] = []
         self.requests: list[Request] = []
         self.started_s = 0
+        self.metrics_s = 0.0
+        self.n_looks = 0
         self._released = threading.Event()
         self._port = 0
         self.start()
@@ -88,6 +91,10 @@ class ImportServer:
 
             def do_GET(self) -> None:
                 assert self.path == "/metrics"
+                outer.n_looks += 1
+                if outer._released.wait(outer.metrics_s):
+                    self.close_connection = True
+                    return
                 body = f"x 1\nprocess_start_time_seconds {outer.started_s}\ny 2\n".encode()
                 outer._answer(self, Answer(200, (), body) if outer.started_s else Answer(404))
 

@@ -17,6 +17,8 @@ from engine.writer.vm import VmWriter
 from tests.engine.writer.batches import numbered
 from tests.engine.writer.server import Answer, ImportServer, Start, lines, sample, until
 
+GAUGES = {f"vmanomaly_writer_{name}" for name in ("queue_bytes", "spool_bytes", "spool_oldest_seconds")}
+
 
 @pytest.fixture
 def spooled(server: ImportServer, metrics: Metrics, tmp_path: Path) -> Iterator[Start]:
@@ -111,6 +113,68 @@ def test_a_database_that_goes_away_after_it_acknowledged_gets_it_again(
     until(lambda: server.values() == [0, 0], "sent again")
 
 
+def test_the_start_time_is_looked_at_now_and_then_and_not_before_each_batch(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.4)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    began = time.monotonic()
+    for k in range(100):
+        writer.submit(numbered(k))
+        time.sleep(0.02)
+    assert writer.drain(10)
+    assert 3 <= server.n_looks <= 2 + (time.monotonic() - began) / 0.4
+    assert server.values() == list(range(100))
+
+
+def test_results_are_settled_where_bodies_are_taken_and_metrics_hang(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.5)
+    server.started_s, server.metrics_s = 1_700_000_000, 30.0
+    writer = spooled(timeout=Duration(100))
+    writer.submit(numbered(0))
+    assert writer.drain(10)
+    first_s, deadline = writer._spool.first_delivered_s(), time.monotonic() + 15
+    while writer._spool.first_delivered_s() == first_s:
+        assert time.monotonic() < deadline
+        writer.submit(numbered(1))
+        time.sleep(0.05)
+    assert server.values().count(0) == 1
+
+
+def test_a_database_that_hangs_and_then_is_killed_gets_again_what_it_took_last(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.3)
+    server.started_s = 1_700_000_000
+    writer = spooled(timeout=Duration(100))
+    writer.submit(numbered(0))
+    assert writer.drain(10)
+    server.metrics_s = 30.0
+    n_before = server.n_looks
+    until(lambda: server.n_looks >= n_before + 2, "it is looked at while it hangs")
+    server.stop()
+    server.started_s, server.metrics_s = server.started_s + 60, 0.0
+    server.start()
+    until(lambda: len(server.values()) > 1, "sent again")
+
+
+def test_replicas_behind_one_address_are_no_restarts(
+    server: ImportServer, spooled: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.writer.vm, "_UNSAFE_S", 0.2)
+    server.started_s = 1_700_000_000
+    writer = spooled()
+    for k in range(4):
+        writer.submit(numbered(k))
+        until(lambda: writer.drain(0.01) and writer._spool.first_delivered_s() == float("inf"), "settled")
+        server.started_s = 1_700_000_000 + (k + 1) % 2  # the next look meets the other one
+    # A start that was not seen before may be a restart, once.
+    assert server.values() == [0, 1, 1, 2, 3]
+
+
 def test_a_refused_body_is_kept_and_logged_once(
     server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +188,23 @@ def test_a_refused_body_is_kept_and_logged_once(
     assert kept == b"".join(request.body for request in server.requests[:2])
     assert sample(metrics, "vmanomaly_writer_datapoints_dropped_total", reason="refused") == 2
     assert [line for line in lines(caplog) if "are set aside" in line and "cannot parse" in line] == lines(caplog)
+
+
+def test_what_waits_is_shown_by_the_writer_that_has_it_alone(
+    server: ImportServer, spooled: Start, metrics: Metrics, tmp_path: Path
+) -> None:
+    server.stop()
+    first = spooled()
+    first.submit(numbered(0))
+    until(lambda: sample(metrics, "vmanomaly_writer_spool_oldest_seconds") > 0, "it waits")
+    settings = VmWriterSettings(datasource_url="http://127.0.0.1:1", timeout=Duration(500))
+    second = VmWriter(settings, metrics, tmp_path / "spool", spool=first.hand_over(5))
+    gauges = [s for family in metrics.registry.collect() for s in family.samples if s.name in GAUGES]
+    assert {s.labels["url"] for s in gauges} == {"http://127.0.0.1:1/api/v1/import"}
+    assert len(gauges) == len(GAUGES)
+    second.close(0.1)
+    assert not [s for family in metrics.registry.collect() for s in family.samples if s.name in GAUGES]
+    server.start()
 
 
 def test_bounds_are_those_of_the_configuration(
