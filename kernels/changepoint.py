@@ -81,13 +81,13 @@ def fit_changepoints(
     n_steps, n_features = features.shape
     n_changes = changepoints.shape[1]
     n_free, n_all = 2 + n_features, 2 + n_features + n_changes
-    # As the loops over them take them: rows of the Gram matrix by twelve, all else by eight.
-    n_rows, padded = (n_all + 11) // 12 * 12, (n_features + 7) // 8 * 8
+    # As the loops over them take them: rows of the Gram matrix and regressors by twelve, all else by eight.
+    n_rows, padded = (n_all + 11) // 12 * 12, (n_features + 11) // 12 * 12
     width = (max(n_all + 1, n_rows) + 7) // 8 * 8
-    columns, across = np.zeros((padded, n_steps)), np.zeros((n_steps, padded))
+    columns, own = np.zeros((padded, n_steps)), np.zeros((padded, n_steps))
     for k in range(n_features):
         for t in range(n_steps):
-            columns[k, t] = across[t, k] = features[t, k]
+            columns[k, t] = features[t, k]
     is_factor, enabled = rules[IS_FACTOR] != 0.0, np.zeros(n_features, np.bool_)
     steps, starts = np.empty(n_steps, np.int64), np.empty(n_changes + 2, np.int64)
     points, vectors, weights = np.zeros((N_POINT_ROWS, n_steps)), np.zeros((N_VECTORS, width)), np.zeros(padded)
@@ -132,8 +132,12 @@ def fit_changepoints(
                     copy_matrix(gram, shared)
                     shared_first, shared_last = where[0], where[n - 1]
             _disable(enabled, gram)
-        value = descend(growth, cap, where, starts, cps, across, columns, is_factor, enabled, points, vectors, weights,
-                        gram)  # fmt: skip
+        if n < n_steps:
+            for k in range(n_features):
+                for q in range(n):
+                    own[k, q] = columns[k, where[q]]
+        value = descend(growth, cap, starts, cps, columns if n == n_steps else own, is_factor, enabled, points, vectors,
+                        weights, gram)  # fmt: skip
         for j in range(width):
             value += x[j]
         if not math.isfinite(value):

@@ -18,20 +18,19 @@ X, _GRAD, _BASE, _ALONG, PRECISION, LAPLACE, N_VECTORS = range(7)
 
 @kernel
 def descend(
-    growth: float, cap: float, where: I64, starts: I64, changepoints: F64, features: F64, columns: F64, is_factor: B1,
-    enabled: B1, points: F64, vectors: F64, weights: F64, gram: F64,
+    growth: float, cap: float, starts: I64, changepoints: F64, columns: F64, is_factor: B1, enabled: B1,
+    points: F64, vectors: F64, weights: F64, gram: F64,
 ) -> float:  # fmt: skip
     """From the parameters in the first of `vectors` to where the optimiser stops; the negative log posterior there.
 
     Along a line the sum of squares of a linear model is a parabola: one product with the Gram matrix serves all trials.
     """
-    n, at_noise = where.size, 2 + is_factor.size + changepoints.size
+    n, at_noise = starts[starts.size - 1], 2 + is_factor.size + changepoints.size
     is_curved = growth == LOGISTIC or is_factor.any()
     x, grad, base, along = vectors[X], vectors[_GRAD], vectors[_BASE], vectors[_ALONG]
     precision, laplace = vectors[PRECISION], vectors[LAPLACE]
     along[:] = 0.0
-    sse = _center(x, growth, cap, where, starts, changepoints, features, columns, is_factor, enabled, points, weights,
-                  base)  # fmt: skip
+    sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
     memory = lbfgs_start(log_posterior(x, n, at_noise, precision, laplace, sse, base, 0.0, along, grad), x, grad)
     line, _, numbers = memory
     square, taken, linear, curved = sse, sse, 0.0, 0.0
@@ -44,14 +43,13 @@ def descend(
                 for j in range(x.size):
                     base[j] += step * along[j]
                 if square < _CLOSE * taken:
-                    taken = square = _center(line[LINE_START], growth, cap, where, starts, changepoints, features,
-                                             columns, is_factor, enabled, points, weights, base)  # fmt: skip
+                    taken = square = _center(line[LINE_START], growth, cap, starts, changepoints, columns, is_factor,
+                                             enabled, points, weights, base)  # fmt: skip
             linear, curved = parabola(line, gram, base, along)
         step = numbers[STEP]
         if is_curved:
             step = 0.0
-            sse = _center(x, growth, cap, where, starts, changepoints, features, columns, is_factor, enabled, points,
-                          weights, base)  # fmt: skip
+            sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
         else:
             sse = square + step * (2.0 * linear + step * curved)
         value = log_posterior(x, n, at_noise, precision, laplace, sse, base, step, along, grad)
@@ -61,13 +59,13 @@ def descend(
 
 @kernel
 def _center(
-    x: F64, growth: float, cap: float, where: I64, starts: I64, changepoints: F64, features: F64, columns: F64,
-    is_factor: B1, enabled: B1, points: F64, weights: F64, base: F64,
+    x: F64, growth: float, cap: float, starts: I64, changepoints: F64, columns: F64, is_factor: B1, enabled: B1,
+    points: F64, weights: F64, base: F64,
 ) -> float:  # fmt: skip
     """Sum of squares at `x`, from all points, and half its gradient into `base`."""
     is_logistic = growth == LOGISTIC
-    sse = evaluate(x, is_logistic, cap, where, starts, changepoints, columns, is_factor, points, weights)
-    residual_products(x, is_logistic, where, starts, changepoints, features, is_factor, enabled, points, weights, base)
+    sse = evaluate(x, is_logistic, cap, starts, changepoints, columns, is_factor, points, weights)
+    residual_products(x, is_logistic, starts, changepoints, columns, is_factor, enabled, points, weights, base)
     if growth == FLAT:
         base[0] = 0.0
     for j in range(base.size):

@@ -13,17 +13,17 @@ from kernels.lbfgs import DIRECTION
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
 SIGMA_MIN = 1e-9
 LOG_SIGMA_MIN = math.log(SIGMA_MIN)
-# Rows of `points`, by position among a series' own points; the last two by grid step.
+# Rows of `points`, by position among a series' own points.
 TIME, VALUE, RESIDUAL, DERIVATIVE, LEVEL, ADDED, FACTOR, N_POINT_ROWS = range(8)
 
 
 @lean_fast_kernel
-def weighted_rows(weights: F64, rows: F64, out: F64) -> None:
-    """Write the sum of the rows (N, M), each times its weight (N,), into `out` (M,): eight rows in one pass."""
-    n, m = rows.shape
+def weighted_rows(weights: F64, n_rows: int, rows: F64, out: F64) -> None:
+    """Write the sum of the first rows, each times its weight, into `out` (M,): eight rows (., M) in one pass."""
+    m = out.size
     for i in range(m):
         out[i] = 0.0
-    whole = n - n % 8
+    whole = n_rows - n_rows % 8
     for j in range(0, whole, 8):
         a, b, c, d = weights[j], weights[j + 1], weights[j + 2], weights[j + 3]
         e, f, g, h = weights[j + 4], weights[j + 5], weights[j + 6], weights[j + 7]
@@ -31,10 +31,35 @@ def weighted_rows(weights: F64, rows: F64, out: F64) -> None:
             left = (a * rows[j, i] + b * rows[j + 1, i]) + (c * rows[j + 2, i] + d * rows[j + 3, i])
             right = (e * rows[j + 4, i] + f * rows[j + 5, i]) + (g * rows[j + 6, i] + h * rows[j + 7, i])
             out[i] += left + right
-    for j in range(whole, n):
+    for j in range(whole, n_rows):
         a = weights[j]
         for i in range(m):
             out[i] += a * rows[j, i]
+
+
+@lean_fast_kernel
+def row_products(rows: F64, x: F64, n: int, out: F64) -> None:
+    """Products of each of the rows (M, .), M a multiple of 12, with `x`, over the first `n`; `out` has M at least.
+
+    Twelve sums fill the registers: each of `x` is loaded once for twelve rows.
+    """
+    for i in range(0, rows.shape[0], 12):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = 0.0
+        for j in range(n):
+            s0 += rows[i, j] * x[j]
+            s1 += rows[i + 1, j] * x[j]
+            s2 += rows[i + 2, j] * x[j]
+            s3 += rows[i + 3, j] * x[j]
+            s4 += rows[i + 4, j] * x[j]
+            s5 += rows[i + 5, j] * x[j]
+            s6 += rows[i + 6, j] * x[j]
+            s7 += rows[i + 7, j] * x[j]
+            s8 += rows[i + 8, j] * x[j]
+            s9 += rows[i + 9, j] * x[j]
+            s10 += rows[i + 10, j] * x[j]
+            s11 += rows[i + 11, j] * x[j]
+        out[i], out[i + 1], out[i + 2], out[i + 3], out[i + 4], out[i + 5] = s0, s1, s2, s3, s4, s5
+        out[i + 6], out[i + 7], out[i + 8], out[i + 9], out[i + 10], out[i + 11] = s6, s7, s8, s9, s10, s11
 
 
 @lean_fast_kernel
@@ -43,29 +68,10 @@ def parabola(vectors: F64, gram: F64, base: F64, along: F64) -> tuple[float, flo
 
     Parameters
     ----------
-    vectors : of `lbfgs_tell`, whose DIRECTION is read.
-    gram : (M, W), M a multiple of 12, rows past the parameters zero.
+    vectors : of `lbfgs_tell`, whose DIRECTION is read. gram : (M, W), as `row_products` takes it.
     base : (W,) half the gradient at the start. along : (W,), replaced by the change of half the gradient.
     """
-    # Twelve sums fill the registers: each coordinate is loaded once for twelve rows.
-    for i in range(0, gram.shape[0], 12):
-        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = 0.0
-        for j in range(base.size):
-            x = vectors[DIRECTION, j]
-            s0 += gram[i, j] * x
-            s1 += gram[i + 1, j] * x
-            s2 += gram[i + 2, j] * x
-            s3 += gram[i + 3, j] * x
-            s4 += gram[i + 4, j] * x
-            s5 += gram[i + 5, j] * x
-            s6 += gram[i + 6, j] * x
-            s7 += gram[i + 7, j] * x
-            s8 += gram[i + 8, j] * x
-            s9 += gram[i + 9, j] * x
-            s10 += gram[i + 10, j] * x
-            s11 += gram[i + 11, j] * x
-        along[i], along[i + 1], along[i + 2], along[i + 3], along[i + 4], along[i + 5] = s0, s1, s2, s3, s4, s5
-        along[i + 6], along[i + 7], along[i + 8], along[i + 9], along[i + 10], along[i + 11] = s6, s7, s8, s9, s10, s11
+    row_products(gram, vectors[DIRECTION], base.size, along)
     linear = curved = 0.0
     for j in range(base.size):
         linear += base[j] * vectors[DIRECTION, j]
@@ -109,70 +115,73 @@ def log_posterior(
 
 @fast_kernel
 def evaluate(
-    x: F64, is_logistic: bool, cap: float, where: I64, starts: I64, changepoints: F64, columns: F64, is_factor: B1,
-    points: F64, weights: F64,
+    x: F64, is_logistic: bool, cap: float, starts: I64, changepoints: F64, columns: F64, is_factor: B1, points: F64,
+    weights: F64,
 ) -> float:  # fmt: skip
     """Trend, its derivative and the residual at some parameters; returns the sum of squares.
 
     Parameters
     ----------
     x : (W,). cap : of logistic growth, scaled.
-    where : (N,) grid steps with a value. starts : (C + 2,) and changepoints (C,) as in `changepoint_gram`.
-    columns : (K', T) regressors, K and more rows, those zero. is_factor : (K,) which of them multiply the trend.
-    points : (N_POINT_ROWS, T), reads TIME and VALUE, fills the other rows. weights : (K',) zero, work space.
+    starts : (C + 2,) and changepoints (C,) as in `changepoint_gram`.
+    columns : (K', N or more) regressors at the row's own points, K and more rows, those zero.
+    is_factor : (K,) which of them multiply the trend.
+    points : (N_POINT_ROWS, T), reads TIME and VALUE, fills the other rows. weights : (K',), work space.
     """
-    n_features = is_factor.size
-    points[FACTOR] = 0.0
+    n, n_features = starts[starts.size - 1], is_factor.size
+    time, level, derivative, factor = points[TIME], points[LEVEL], points[DERIVATIVE], points[FACTOR]
+    for q in range(n):
+        factor[q] = 0.0
     for factors in range(2 if is_factor.any() else 1):
         for k in range(n_features):
             weights[k] = x[2 + k] if is_factor[k] == (factors == 1) else 0.0
-        weighted_rows(weights, columns, points[FACTOR if factors == 1 else ADDED])
+        weighted_rows(weights, n_features, columns, points[FACTOR if factors == 1 else ADDED])
     rate = x[0]
     base = -x[0] * x[1] if is_logistic else x[1]
-    sse = 0.0
     for s in range(starts.size - 1):
         if s > 0:
             rate += x[1 + n_features + s]
             base -= x[1 + n_features + s] * changepoints[s - 1]
         for q in range(starts[s], starts[s + 1]):
-            trend, derivative = rate * points[TIME, q] + base, 1.0
-            if is_logistic:
-                share = 1.0 / (1.0 + math.exp(-trend))
-                trend, derivative = cap * share, cap * share * (1.0 - share)
-            factor = 1.0 + points[FACTOR, where[q]]
-            residual = points[VALUE, q] - trend * factor - points[ADDED, where[q]]
-            points[DERIVATIVE, q] = derivative * factor
-            points[LEVEL, q] = trend
-            points[RESIDUAL, q] = residual
-            sse += residual * residual
+            level[q] = rate * time[q] + base
+    if is_logistic:
+        for q in range(n):
+            share = 1.0 / (1.0 + math.exp(-level[q]))
+            level[q], derivative[q] = cap * share, cap * share * (1.0 - share) * (1.0 + factor[q])
+    else:
+        for q in range(n):
+            derivative[q] = 1.0 + factor[q]
+    sse = 0.0
+    for q in range(n):
+        residual = points[VALUE, q] - level[q] * (1.0 + factor[q]) - points[ADDED, q]
+        points[RESIDUAL, q] = residual
+        sse += residual * residual
     return sse
 
 
 @fast_kernel
 def residual_products(
-    x: F64, is_logistic: bool, where: I64, starts: I64, changepoints: F64, features: F64, is_factor: B1, enabled: B1,
-    points: F64, weights: F64, out: F64,
+    x: F64, is_logistic: bool, starts: I64, changepoints: F64, columns: F64, is_factor: B1, enabled: B1, points: F64,
+    weights: F64, out: F64,
 ) -> None:  # fmt: skip
     """Products of the residual with the columns, which are the expected value's derivatives: after `evaluate`.
 
     Parameters
     ----------
-    features : (T, K') regressors, K and more columns, those zero. enabled : (K,) those that the row has.
-    points : (N_POINT_ROWS, T), reads TIME and what `evaluate` filled; ADDED and FACTOR are work space.
+    enabled : (K,) regressors that the row has.
+    points : (N_POINT_ROWS, T), reads TIME and what `evaluate` filled; ADDED is work space.
     out : (W,), replaced. The others as in `evaluate`.
     """
-    n_features = is_factor.size
+    n, n_features = starts[starts.size - 1], is_factor.size
     out[:] = 0.0
     for factors in range(2 if is_factor.any() else 1):
-        beside = points[ADDED]
-        beside[:] = 0.0
-        for q in range(where.size):
-            beside[where[q]] = points[RESIDUAL, q] * (points[LEVEL, q] if factors == 1 else 1.0)
-        weighted_rows(beside, features, weights)
+        if factors == 1:
+            for q in range(n):
+                points[ADDED, q] = points[RESIDUAL, q] * points[LEVEL, q]
+        row_products(columns, points[ADDED if factors == 1 else RESIDUAL], n, weights)
         for k in range(n_features):
             if enabled[k] and is_factor[k] == (factors == 1):
                 out[2 + k] = weights[k]
-    weights[:] = 0.0
     ones = times = 0.0
     for s in range(starts.size - 2, -1, -1):
         for q in range(starts[s], starts[s + 1]):
