@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,9 @@ def test_a_data_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: py
     folder = tmp_path / "mount" / "data"
     monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(folder))
     config, tasks, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}") + "server: {port: 0}\n")
-    service = Service(config)
+    service = Service(config, threading.Event())
     service.start()
-    service.stop()
+    service.stop(time.monotonic())
     assert folder.is_dir()
     window = Window(0, 10 * M, M)
     store = WindowStore(window, "UTC", 0, tasks[0].unit.limits.data_folder)  # no memory: all goes to the disk
@@ -109,7 +111,7 @@ def test_a_data_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, monk
     monkeypatch.setenv("VMANOMALY_DATA_DUMPS_DIR", str(tmp_path / "file" / "data"))
     config, _, _ = made(tmp_path, BASE.replace("{QUERIES}", "{a: {expr: u}}"))
     with pytest.raises(StartError, match=r"VMANOMALY_DATA_DUMPS_DIR: .*/file/data: Not a directory"):
-        Service(config).start()
+        Service(config, threading.Event()).start()
 
 
 @pytest.mark.parametrize("section", ["reader", "writer"])
