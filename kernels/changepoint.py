@@ -8,8 +8,15 @@ import numpy as np
 
 from kernels._jit import B1, F64, kernel
 from kernels.changepoint_descent import LAPLACE, N_VECTORS, PRECISION, X, descend
-from kernels.changepoint_gram import add_products, assemble_gram, copy_matrix, feature_products, segment_sums
-from kernels.changepoint_posterior import N_POINT_ROWS, SIGMA_MIN, TIME, VALUE
+from kernels.changepoint_gram import (
+    add_products,
+    assemble_gram,
+    clear_cross,
+    copy_matrix,
+    feature_products,
+    segment_sums,
+)
+from kernels.changepoint_posterior import N_POINT_ROWS, SIGMA_MIN, TIME, VALUE, any_of
 from kernels.changepoint_row import (
     CAP,
     CHANGEPOINT_SCALE,
@@ -43,8 +50,7 @@ def _disable(enabled: B1, gram: F64) -> None:
     """Take what a row has not out of its normal equations."""
     for k in range(enabled.size):
         if not enabled[k]:
-            gram[2 + k, :] = 0.0
-            gram[:, 2 + k] = 0.0
+            clear_cross(2 + k, gram)
 
 
 @kernel
@@ -88,18 +94,22 @@ def fit_changepoints(
     for k in range(n_features):
         for t in range(n_steps):
             columns[k, t] = features[t, k]
-    is_factor, enabled = rules[IS_FACTOR] != 0.0, np.zeros(n_features, np.bool_)
+    is_factor, enabled = np.zeros(n_features, np.bool_), np.zeros(n_features, np.bool_)
     steps, starts = np.empty(n_steps, np.int64), np.empty(n_changes + 2, np.int64)
     points, vectors, weights = np.zeros((N_POINT_ROWS, n_steps)), np.zeros((N_VECTORS, width)), np.zeros(padded)
     gram, shared = np.zeros((n_rows, width)), np.zeros((n_rows, width))
     products, total = np.empty((n_features, n_features)), np.zeros((n_features, n_features))
     sums = np.empty((n_changes + 1, 3 + 2 * n_features))
     growth, x = options[GROWTH], vectors[X]
-    is_curved = growth == LOGISTIC or is_factor.any()
     add_products(features, 0, n_steps, 1.0, total)
-    vectors[PRECISION, :2] = _TREND_SCALE**-2
-    vectors[PRECISION, 2:n_free] = rules[PRIOR_SCALE] ** -2
-    vectors[LAPLACE, n_free:n_all] = 1.0 / options[CHANGEPOINT_SCALE]
+    # Element by element: numba compiles what may fail in whole arrays, and its messages, for seconds.
+    vectors[PRECISION, 0] = vectors[PRECISION, 1] = _TREND_SCALE**-2
+    for k in range(n_features):
+        is_factor[k] = rules[IS_FACTOR, k] != 0.0
+        vectors[PRECISION, 2 + k] = 1.0 / (rules[PRIOR_SCALE, k] * rules[PRIOR_SCALE, k])
+    for j in range(n_free, n_all):
+        vectors[LAPLACE, j] = 1.0 / options[CHANGEPOINT_SCALE]
+    is_curved = growth == LOGISTIC or any_of(is_factor)
     shared_first, shared_last = -1, -1
     for i in range(y.shape[0]):
         n = read_row(y[i], time, options, steps, points, scalars[i])
@@ -126,8 +136,7 @@ def fit_changepoints(
                 segment_sums(where, points[TIME], starts, cps, features, sums)
                 assemble_gram(sums, products, cps, gram)
                 if growth == FLAT:
-                    gram[0, :] = 0.0
-                    gram[:, 0] = 0.0
+                    clear_cross(0, gram)
                 if is_whole:
                     copy_matrix(gram, shared)
                     shared_first, shared_last = where[0], where[n - 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels._jit import B1, F64, I64, kernel
-from kernels.changepoint_posterior import evaluate, log_posterior, parabola, residual_products
+from kernels.changepoint_posterior import any_of, evaluate, log_posterior, parabola, residual_products
 from kernels.changepoint_row import FLAT, LOGISTIC
 from kernels.lbfgs import LINE, LINE_START, STOP, TRIAL, lbfgs_start, lbfgs_tell
 from kernels.wolfe import STEP, VALUE
@@ -26,10 +26,11 @@ def descend(
     Along a line the sum of squares of a linear model is a parabola: one product with the Gram matrix serves all trials.
     """
     n, at_noise = starts[starts.size - 1], 2 + is_factor.size + changepoints.size
-    is_curved = growth == LOGISTIC or is_factor.any()
+    is_curved = growth == LOGISTIC or any_of(is_factor)
     x, grad, base, along = vectors[X], vectors[_GRAD], vectors[_BASE], vectors[_ALONG]
     precision, laplace = vectors[PRECISION], vectors[LAPLACE]
-    along[:] = 0.0
+    for j in range(along.size):
+        along[j] = 0.0
     sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
     memory = lbfgs_start(log_posterior(x, n, at_noise, precision, laplace, sse, base, 0.0, along, grad), x, grad)
     line, _, numbers = memory

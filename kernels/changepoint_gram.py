@@ -18,6 +18,15 @@ def copy_matrix(source: F64, out: F64) -> None:
             out[i, j] = source[i, j]
 
 
+@inline
+def clear_cross(at: int, gram: F64) -> None:
+    """Take one parameter out of the Gram matrix (M, W): its row and its column."""
+    for j in range(gram.shape[1]):
+        gram[at, j] = 0.0
+    for i in range(gram.shape[0]):
+        gram[i, at] = 0.0
+
+
 @kernel
 def add_products(features: F64, start: int, stop: int, sign: float, out: F64) -> None:
     """Add to `out` (K, K) the regressors' products summed over the steps start:stop, times `sign`."""

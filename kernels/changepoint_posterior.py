@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_kernel
+from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_kernel, lean_inline
 from kernels.lbfgs import DIRECTION
 
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
@@ -15,6 +15,15 @@ SIGMA_MIN = 1e-9
 LOG_SIGMA_MIN = math.log(SIGMA_MIN)
 # Rows of `points`, by position among a series' own points.
 TIME, VALUE, RESIDUAL, DERIVATIVE, LEVEL, ADDED, FACTOR, N_POINT_ROWS = range(8)
+
+
+@lean_inline
+def any_of(flags: B1) -> bool:
+    """Whether one of them is set; numba's own takes half a second to compile."""
+    found = False
+    for k in range(flags.size):
+        found = found or flags[k]
+    return found
 
 
 @lean_fast_kernel
@@ -132,7 +141,7 @@ def evaluate(
     time, level, derivative, factor = points[TIME], points[LEVEL], points[DERIVATIVE], points[FACTOR]
     for q in range(n):
         factor[q] = 0.0
-    for factors in range(2 if is_factor.any() else 1):
+    for factors in range(2 if any_of(is_factor) else 1):
         for k in range(n_features):
             weights[k] = x[2 + k] if is_factor[k] == (factors == 1) else 0.0
         weighted_rows(weights, n_features, columns, points[FACTOR if factors == 1 else ADDED])
@@ -173,8 +182,9 @@ def residual_products(
     out : (W,), replaced. The others as in `evaluate`.
     """
     n, n_features = starts[starts.size - 1], is_factor.size
-    out[:] = 0.0
-    for factors in range(2 if is_factor.any() else 1):
+    for j in range(out.size):
+        out[j] = 0.0
+    for factors in range(2 if any_of(is_factor) else 1):
         if factors == 1:
             for q in range(n):
                 points[ADDED, q] = points[RESIDUAL, q] * points[LEVEL, q]
