@@ -102,7 +102,7 @@ class RangeEndpoint:
             path = self._base.path.split("/select/")[0].rstrip("/") + "/flags"
             answer = self._client.get(self._base.copy_with(path=path), timeout=min(self.timeout_s, 2.0))
             return answer.text if answer.is_success else ""
-        except httpx.HTTPError:
+        except (httpx.HTTPError, RuntimeError):  # RuntimeError: closed meanwhile
             return ""
 
     def close(self) -> None:

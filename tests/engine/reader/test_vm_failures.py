@@ -247,6 +247,19 @@ def test_a_failed_probe_is_one_warning(caplog: pytest.LogCaptureFixture) -> None
     assert "does not answer queries: status 401: no" in caplog.text
 
 
+def test_a_probe_of_a_reader_that_was_closed_meanwhile_ends() -> None:
+    server = Server()
+    reader = reader_of(server)
+
+    def close(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
+        reader.close()  # between the probe's query and its look at the flags
+        return server.matrix(params)
+
+    server.fault = close
+    reader.probe()
+    assert [a["query"] for a in server.asked] == [["_vmanomaly_healthcheck"]]
+
+
 def test_a_body_over_the_bound_is_asked_for_in_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     monkeypatch.setattr(query_range, "MAX_BODY_BYTES", len(server.matrix(
