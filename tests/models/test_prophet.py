@@ -24,7 +24,7 @@ HEAD = json.loads((GOLDEN / "cases.json").read_text())
 HOUR, DAY = 3_600_000, 86_400_000
 START = HEAD["start_ms"]
 # In deviations of the residuals, over the fit and over the day ahead.
-IN_FIT, AHEAD = 0.06, 0.1
+IN_FIT, AHEAD = 0.05, 0.1
 
 
 def frame(values: Any, start_ms: int = START, step_ms: int = HOUR, tz: str = "UTC") -> Frame:
