@@ -143,6 +143,7 @@ def test_during_a_reload_while_the_database_hangs(vm: ScriptedVm, tmp_path: Path
     with running(Engine(tmp_path, config, options=("--watch", "-configCheckInterval=200ms"))) as engine:
         runs = "vmanomaly_model_runs_total"
         for alias in many:
+            # Called before the loop goes on.
             until(lambda: engine.metric(runs, stage="infer", scheduler_alias=alias), 30, "scores", lambda: engine.log)  # noqa: B023
         vm.fault = "silence"
         time.sleep(2)  # all inferences are under way
