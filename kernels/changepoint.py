@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from kernels._jit import B1, F64, kernel
-from kernels.changepoint_descent import LAPLACE, N_VECTORS, PRECISION, X, descend
+from kernels.aligned import aligned
+from kernels.changepoint_descent import LAPLACE, N_VECTORS, NOISE, PRECISION, X, descend
 from kernels.changepoint_gram import (
     add_products,
     assemble_gram,
@@ -87,17 +88,18 @@ def fit_changepoints(
     n_steps, n_features = features.shape
     n_changes = changepoints.shape[1]
     n_free, n_all = 2 + n_features, 2 + n_features + n_changes
-    # As the loops over them take them: rows of the Gram matrix and regressors by twelve, all else by eight.
+    # As the loops over them take them: rows of the Gram matrix and regressors by twelve, its columns by eight, all else
+    # by 32, as many as one turn of a loop takes: what is left over is done four by four.
     n_rows, padded = (n_all + 11) // 12 * 12, (n_features + 11) // 12 * 12
-    width = (max(n_all + 1, n_rows) + 7) // 8 * 8
-    columns, own = np.zeros((padded, n_steps)), np.zeros((padded, n_steps))
+    n_columns, width = (n_all + 7) // 8 * 8, (max(n_all + 1, n_rows) + 31) // 32 * 32
+    columns, own = aligned(padded, n_steps), aligned(padded, n_steps)
     for k in range(n_features):
         for t in range(n_steps):
             columns[k, t] = features[t, k]
     is_factor, enabled = np.zeros(n_features, np.bool_), np.zeros(n_features, np.bool_)
     steps, starts = np.empty(n_steps, np.int64), np.empty(n_changes + 2, np.int64)
-    points, vectors, weights = np.zeros((N_POINT_ROWS, n_steps)), np.zeros((N_VECTORS, width)), np.zeros(padded)
-    gram, shared = np.zeros((n_rows, width)), np.zeros((n_rows, width))
+    points, vectors, weights = aligned(N_POINT_ROWS, n_steps), aligned(N_VECTORS, width), np.zeros(padded)
+    gram, shared = aligned(n_rows, n_columns), aligned(n_rows, n_columns)
     products, total = np.empty((n_features, n_features)), np.zeros((n_features, n_features))
     sums = np.empty((n_changes + 1, 3 + 2 * n_features))
     growth, x = options[GROWTH], vectors[X]
@@ -109,6 +111,7 @@ def fit_changepoints(
         vectors[PRECISION, 2 + k] = 1.0 / (rules[PRIOR_SCALE, k] * rules[PRIOR_SCALE, k])
     for j in range(n_free, n_all):
         vectors[LAPLACE, j] = 1.0 / options[CHANGEPOINT_SCALE]
+    vectors[NOISE, n_all] = 1.0
     is_curved = growth == LOGISTIC or any_of(is_factor)
     shared_first, shared_last = -1, -1
     for i in range(y.shape[0]):

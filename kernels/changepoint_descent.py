@@ -5,15 +5,15 @@ from __future__ import annotations
 from kernels._jit import B1, F64, I64, kernel
 from kernels.changepoint_posterior import any_of, evaluate, log_posterior, parabola, residual_products
 from kernels.changepoint_row import FLAT, LOGISTIC
-from kernels.lbfgs import LINE, LINE_START, STOP, TRIAL, lbfgs_start, lbfgs_tell
+from kernels.lbfgs import DIRECTION, LINE, LINE_START, STOP, TRIAL, lbfgs_memory, lbfgs_tell
 from kernels.wolfe import STEP, VALUE
 
 # Where the sum of squares is so much less than where it was last taken from all points, it is again: from the normal
 # equations it has the digits of the larger one.
 _CLOSE = 0.25
 # Rows of `vectors`: parameters, gradient, half the gradient of the sum of squares where a line starts and its change
-# along it, and the priors.
-X, _GRAD, _BASE, _ALONG, PRECISION, LAPLACE, N_VECTORS = range(7)
+# along it, the priors, and 1 where the noise's logarithm stands.
+X, _GRAD, _BASE, _ALONG, PRECISION, LAPLACE, NOISE, N_VECTORS = range(8)
 
 
 @kernel
@@ -28,34 +28,36 @@ def descend(
     n, at_noise = starts[starts.size - 1], 2 + is_factor.size + changepoints.size
     is_curved = growth == LOGISTIC or any_of(is_factor)
     x, grad, base, along = vectors[X], vectors[_GRAD], vectors[_BASE], vectors[_ALONG]
-    precision, laplace = vectors[PRECISION], vectors[LAPLACE]
+    precision, laplace, noise = vectors[PRECISION], vectors[LAPLACE], vectors[NOISE]
     for j in range(along.size):
         along[j] = 0.0
-    sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
-    memory = lbfgs_start(log_posterior(x, n, at_noise, precision, laplace, sse, base, 0.0, along, grad), x, grad)
+    square = taken = sse = _center(
+        x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base
+    )
+    memory = lbfgs_memory(x.size)
     line, _, numbers = memory
-    square, taken, linear, curved = sse, sse, 0.0, 0.0
-    said = LINE
-    step = 0.0
-    while said != STOP:
-        if not is_curved and said != TRIAL:
-            if said == LINE:
-                square = sse
-                for j in range(x.size):
-                    base[j] += step * along[j]
-                if square < _CLOSE * taken:
-                    taken = square = _center(line[LINE_START], growth, cap, starts, changepoints, columns, is_factor,
-                                             enabled, points, weights, base)  # fmt: skip
+    step = linear = curved = 0.0
+    while True:
+        value, slope = log_posterior(
+            x, n, at_noise, noise, precision, laplace, sse, base, step, along, line[DIRECTION], grad
+        )
+        said = lbfgs_tell(value, slope, x, grad, memory)
+        if said == STOP:
+            return float(numbers[VALUE])
+        if is_curved:
+            sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
+            continue
+        if said == LINE:
+            square = sse
+            for j in range(x.size):
+                base[j] += step * along[j]
+            if square < _CLOSE * taken:
+                square = taken = _center(line[LINE_START], growth, cap, starts, changepoints, columns, is_factor,
+                                         enabled, points, weights, base)  # fmt: skip
+        if said != TRIAL:
             linear, curved = parabola(line, gram, base, along)
         step = numbers[STEP]
-        if is_curved:
-            step = 0.0
-            sse = _center(x, growth, cap, starts, changepoints, columns, is_factor, enabled, points, weights, base)
-        else:
-            sse = square + step * (2.0 * linear + step * curved)
-        value = log_posterior(x, n, at_noise, precision, laplace, sse, base, step, along, grad)
-        said = lbfgs_tell(value, x, grad, memory)
-    return float(numbers[VALUE])
+        sse = square + step * (2.0 * linear + step * curved)
 
 
 @kernel

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_kernel, lean_inline
+from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_inline, lean_fast_kernel, lean_inline
 from kernels.lbfgs import DIRECTION
 
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
@@ -53,34 +53,35 @@ def row_products(rows: F64, x: F64, n: int, out: F64) -> None:
     Twelve sums fill the registers: each of `x` is loaded once for twelve rows.
     """
     for i in range(0, rows.shape[0], 12):
+        block, sums = rows[i : i + 12], out[i : i + 12]
         s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = 0.0
         for j in range(n):
-            s0 += rows[i, j] * x[j]
-            s1 += rows[i + 1, j] * x[j]
-            s2 += rows[i + 2, j] * x[j]
-            s3 += rows[i + 3, j] * x[j]
-            s4 += rows[i + 4, j] * x[j]
-            s5 += rows[i + 5, j] * x[j]
-            s6 += rows[i + 6, j] * x[j]
-            s7 += rows[i + 7, j] * x[j]
-            s8 += rows[i + 8, j] * x[j]
-            s9 += rows[i + 9, j] * x[j]
-            s10 += rows[i + 10, j] * x[j]
-            s11 += rows[i + 11, j] * x[j]
-        out[i], out[i + 1], out[i + 2], out[i + 3], out[i + 4], out[i + 5] = s0, s1, s2, s3, s4, s5
-        out[i + 6], out[i + 7], out[i + 8], out[i + 9], out[i + 10], out[i + 11] = s6, s7, s8, s9, s10, s11
+            s0 += block[0, j] * x[j]
+            s1 += block[1, j] * x[j]
+            s2 += block[2, j] * x[j]
+            s3 += block[3, j] * x[j]
+            s4 += block[4, j] * x[j]
+            s5 += block[5, j] * x[j]
+            s6 += block[6, j] * x[j]
+            s7 += block[7, j] * x[j]
+            s8 += block[8, j] * x[j]
+            s9 += block[9, j] * x[j]
+            s10 += block[10, j] * x[j]
+            s11 += block[11, j] * x[j]
+        sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = s0, s1, s2, s3, s4, s5
+        sums[6], sums[7], sums[8], sums[9], sums[10], sums[11] = s6, s7, s8, s9, s10, s11
 
 
-@lean_fast_kernel
+@lean_fast_inline
 def parabola(vectors: F64, gram: F64, base: F64, along: F64) -> tuple[float, float]:
     """How the sum of squares of a linear model goes along a line: half its slope at the start, and its curvature.
 
     Parameters
     ----------
-    vectors : of `lbfgs_tell`, whose DIRECTION is read. gram : (M, W), as `row_products` takes it.
+    vectors : of `lbfgs_tell`, whose DIRECTION is read. gram : (M, M'), as `row_products` takes it, both at most W.
     base : (W,) half the gradient at the start. along : (W,), replaced by the change of half the gradient.
     """
-    row_products(gram, vectors[DIRECTION], base.size, along)
+    row_products(gram, vectors[DIRECTION], gram.shape[1], along)
     linear = curved = 0.0
     for j in range(base.size):
         linear += base[j] * vectors[DIRECTION, j]
@@ -88,38 +89,34 @@ def parabola(vectors: F64, gram: F64, base: F64, along: F64) -> tuple[float, flo
     return linear, curved
 
 
-@lean_fast_kernel
+@lean_fast_inline
 def log_posterior(
-    x: F64,
-    n: int,
-    at_noise: int,
-    precision: F64,
-    laplace: F64,
-    sse: float,
-    base: F64,
-    step: float,
-    along: F64,
-    grad: F64,
-) -> float:
-    """The negative log posterior, from the sum of squares and its gradient.
+    x: F64, n: int, at_noise: int, noise: F64, precision: F64, laplace: F64, sse: float, base: F64, step: float,
+    along: F64, direction: F64, grad: F64,
+) -> tuple[float, float]:  # fmt: skip
+    """The negative log posterior, from the sum of squares and its gradient, and the slope of the former.
 
     Parameters
     ----------
-    x : (W,). at_noise : where the noise's logarithm stands in it.
+    x : (W,). at_noise : where the noise's logarithm stands in it. noise : (W,), 1 there and 0 elsewhere.
     precision, laplace : (W,) of the normal priors, and the inverse scales of the Laplace priors; 0 where there is none.
     sse : sum of the squares of `n` residuals at `x`. base, step, along : its gradient is 2 (base + step along), (W,).
-    grad : (W,), replaced by the gradient of the result.
+    direction : (W,) of the slope. grad : (W,), replaced by the gradient of the result.
     """
     log_sigma = max(x[at_noise], LOG_SIGMA_MIN)
     variance = math.exp(2.0 * log_sigma)
-    inverse, value = 1.0 / variance, 0.0
+    inverse = 1.0 / variance
+    of_noise = n - sse * inverse + 4.0 * variance if x[at_noise] > LOG_SIGMA_MIN else 0.0
+    value = slope = 0.0
     for j in range(x.size):
         pull = precision[j] * x[j]
         value += 0.5 * pull * x[j] + laplace[j] * abs(x[j])
         kink = laplace[j] if x[j] > 0.0 else (-laplace[j] if x[j] < 0.0 else 0.0)
-        grad[j] = (base[j] + step * along[j]) * inverse + pull + kink
-    grad[at_noise] = n - sse * inverse + 4.0 * variance if x[at_noise] > LOG_SIGMA_MIN else 0.0
-    return float(value + n * log_sigma + 0.5 * sse * inverse + 2.0 * variance)
+        # Were the noise's part stored by itself, the loads of whole vectors that follow would wait for it.
+        gradient = (base[j] + step * along[j]) * inverse + pull + kink + of_noise * noise[j]
+        slope += gradient * direction[j]
+        grad[j] = gradient
+    return float(value + n * log_sigma + 0.5 * sse * inverse + 2.0 * variance), slope
 
 
 @fast_kernel

@@ -26,7 +26,7 @@ def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars
     lowest, highest = math.inf, -math.inf
     for i in range(row.size):
         if math.isfinite(row[i]):
-            where[n] = i
+            where[n], points[TIME, n], points[VALUE, n] = i, time[i], row[i]
             n += 1
             lowest, highest = min(lowest, row[i]), max(highest, row[i])
     if n < 2:
@@ -41,8 +41,8 @@ def read_row(row: F64, time: F64, options: F64, where: I64, points: F64, scalars
     if scale == 0.0:
         scale = 1.0
     for q in range(n):
-        points[TIME, q] = (time[where[q]] - start) / span
-        points[VALUE, q] = (row[where[q]] - shift) / scale
+        points[TIME, q] = (points[TIME, q] - start) / span
+        points[VALUE, q] = (points[VALUE, q] - shift) / scale
     scalars[START], scalars[SPAN], scalars[SHIFT], scalars[SCALE] = start, span, shift, scale
     scalars[N_POINTS] = n
     if lowest == highest and options[GROWTH] != LOGISTIC:

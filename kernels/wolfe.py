@@ -122,12 +122,16 @@ def first_step(numbers: F64, value: float, after: float, unit: float) -> float:
 @lean_fast_inline
 def _lowest(slope: float, step: float, rise: float, after: float) -> float:
     """Where a cubic is lowest up to 1: it has this slope at 0, and at `step` is `rise` higher and has slope `after`."""
-    third = (-12.0 * rise + 6.0 * step * (slope + after)) / (step * step * step)
-    second = -(4.0 * slope + 2.0 * after) / step + 6.0 * rise / (step * step)
+    inverse = 1.0 / step
+    third = (6.0 * (slope + after) - 12.0 * rise * inverse) * (inverse * inverse)
+    second = (6.0 * rise * inverse - (4.0 * slope + 2.0 * after)) * inverse
     root = math.sqrt(max(second * second - 2.0 * slope * third, 0.0))
+    across = -1.0 / third
     best, lowest = _LEAST_STEP, math.inf
-    for at in (_LEAST_STEP, 1.0, -(second + root) / third, -(second - root) / third):
-        value = at * (at * (at * third / 3.0 + second) / 2.0 + slope)
-        if _LEAST_STEP <= at <= 1.0 and value < lowest:
-            best, lowest = at, value
+    for at in (_LEAST_STEP, 1.0, (second + root) * across, (second - root) * across):
+        # One outside stands for the end that is next to it.
+        inside = min(max(at, _LEAST_STEP), 1.0)
+        value = inside * (inside * (inside * third / 3.0 + second) / 2.0 + slope)
+        if value < lowest:
+            best, lowest = inside, value
     return best

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernels.lbfgs import STOP, lbfgs_start, lbfgs_tell
+from kernels.lbfgs import DIRECTION, STOP, lbfgs_memory, lbfgs_tell
 from tests import naive_lbfgs
 from tests.naive_lbfgs import F64, Function
 
@@ -20,13 +20,13 @@ def search(function: Function, start: F64, last: int = 100_000) -> tuple[F64, li
     width = (start.size + 7) // 8 * 8
     x, grad = np.zeros(width), np.zeros(width)
     x[: start.size] = start
-    asked = [start.copy()]
-    value, grad[: start.size] = function(start)
-    memory = lbfgs_start(value, x, grad)
+    asked: list[F64] = []
+    memory = lbfgs_memory(width)
     for _ in range(last):
         asked.append(x[: start.size].copy())
         value, grad[: start.size] = function(x[: start.size])
-        if lbfgs_tell(value, x, grad, memory) == STOP:
+        slope = float(grad @ memory[0][DIRECTION])
+        if lbfgs_tell(value, slope, x, grad, memory) == STOP:
             break
     return x[: start.size].copy(), asked
 
