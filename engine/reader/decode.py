@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frame import I64, Samples
+from engine.frame import I64, Samples, distinct
 from engine.series import SeriesTable
 from kernels.json_in import count_brackets, decode_matrix, index_texts
 from kernels.number_in import EXACT_TENS
@@ -189,8 +189,7 @@ _rest_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _answer(samples: Samples, is_partial: bool) -> Answer:
-    n_distinct = int(np.unique(samples.series).size)
-    return Answer(samples, is_partial, samples.series.size - n_distinct)
+    return Answer(samples, is_partial, samples.series.size - distinct(samples.series)[0].size)
 
 
 def _stripped_size(body: bytearray) -> int:

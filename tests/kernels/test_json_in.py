@@ -208,20 +208,39 @@ def test_series_keep_their_texts_points_and_rest() -> None:
     assert got["rest"] == b'},"stats":{"x":"1"}}'
 
 
-def test_known_texts_are_found_among_many() -> None:
-    texts = [json.dumps({"n": str(k), "pad": "x" * (k % 19)}, separators=(",", ":")).encode() for k in range(300)]
+def known_of(texts: list[bytes]) -> tuple[Any, ...]:
+    """The texts as seen before, in that order."""
     first = read(body_of([(json.loads(t), []) for t in texts]))
     assert first is not None
     assert first["texts"] == texts
-    assert first["which"] == [-1] * 300
+    assert first["which"] == [-1] * len(texts)
     slots = np.full(1024, -1, np.int64)
     index_texts(first["hashes"], 0, slots)
-    offsets = np.cumsum([0, *map(len, texts)])
-    known = slots, first["hashes"], offsets, np.frombuffer(bytearray(b"".join(texts)), np.uint8)
-    order = np.random.default_rng(2).permutation(300).tolist()
+    return slots, first["hashes"], np.cumsum([0, *map(len, texts)]), np.frombuffer(bytearray(b"".join(texts)), np.uint8)
+
+
+ORDERS = {
+    "shuffled": np.random.default_rng(2).permutation(300).tolist(),
+    "as before": list(range(300)),
+    "backwards": list(range(300))[::-1],
+    "with others left out": list(range(0, 300, 7)),
+    "with others between": [k for pair in zip(range(300), range(1000, 1300), strict=True) for k in pair],
+    "each twice": [k for k in range(300) for _ in range(2)],
+    "from the last to the first": [299, 0, 1],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_known_texts_are_found_in_any_order(order: list[int]) -> None:
+    texts = [json.dumps({"n": str(k), "pad": "x" * (k % 19)}, separators=(",", ":")).encode() for k in range(1300)]
+    known = known_of(texts[:300])
     again = read(body_of([(json.loads(texts[k]), [("1", "1")]) for k in order] + [({"n": "new"}, [])]), known)
     assert again is not None
-    assert again["which"] == [*order, -1]
+    assert again["which"] == [*(k if k < 300 else -1 for k in order), -1]
+    assert again["texts"] == [*(texts[k] for k in order), b'{"n":"new"}']
+    expected = dict(zip(texts[:300], known[1].tolist(), strict=True))
+    found = zip(again["texts"], again["hashes"].tolist(), strict=True)
+    assert all(expected.get(text, hashed) == hashed for text, hashed in found)
 
 
 def test_equal_hashes_of_different_texts_are_told_apart() -> None:
@@ -241,8 +260,8 @@ GOOD = body_of([({"a": "1"}, [("1700000000", "12345678901234567890"), ("17000000
 def test_every_cut_of_an_answer_is_another_form() -> None:
     assert read(GOOD) is not None
     for size in range(len(HEAD), len(GOOD) - 2):
-        got = read(GOOD[:size] + b"}")
-        assert got is None, GOOD[:size]
+        assert read(GOOD[:size] + b"}") is None, GOOD[:size]
+        assert read(GOOD[:size] + b"}", known_of([b'{"a":"1"}', b"{}"])) is None, GOOD[:size]
 
 
 DAMAGE = st.tuples(st.integers(len(HEAD), len(GOOD) - 1), st.sampled_from(list(b'}{][",:0e.-+9\\ nI\xff\x00')))
@@ -254,16 +273,20 @@ def test_damaged_answers_never_read_past_the_end(changes: list[tuple[int, int]],
     body = bytearray(GOOD)
     for at, byte in changes:
         body[at] = byte
-    got = read(bytes(body[: len(body) - cut]))  # with NUMBA_BOUNDSCHECK=1 or interpreted, a step outside raises
-    if got is not None:
-        assert got["indptr"][-1] == len(got["times"])
+    for known in (None, known_of([b'{"a":"1"}', b"{}"])):
+        got = read(
+            bytes(body[: len(body) - cut]), known
+        )  # with NUMBA_BOUNDSCHECK=1 or interpreted, a step outside raises
+        if got is not None:
+            assert got["indptr"][-1] == len(got["times"])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_survived(tail: bytes) -> None:
-    read(HEAD + tail + b"}")
-    read(HEAD + b'{"metric":{' + tail + b'},"values":[[1,"' + tail + b"}")
+    for known in (None, known_of([b'{"a":"1"}', b"{}"])):
+        read(HEAD + tail + b"}", known)
+        read(HEAD + b'{"metric":{' + tail + b'},"values":[[1,"' + tail + b"}", known)
 
 
 def test_brackets_are_counted_at_every_length() -> None:
