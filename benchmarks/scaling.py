@@ -53,7 +53,9 @@ class BodyReader:
     def __init__(self, n_series: int, n_points: int) -> None:
         self.series = SeriesTable()
         self._n_steps = min(n_points, max(1, POINTS_PER_PIECE // n_series))
-        self._body = make_body(n_series, self._n_steps)
+        # The last piece may be shorter.
+        sizes = {self._n_steps, n_points % self._n_steps or self._n_steps}
+        self._bodies = {size: make_body(n_series, size) for size in sizes}
         self._decoder = Decoder(self.series)
 
     def table(self, query: Query) -> SeriesTable:
@@ -61,7 +63,7 @@ class BodyReader:
 
     def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
         for piece in window.split(self._n_steps):
-            samples = self._decoder.decode(self._body).samples
+            samples = self._decoder.decode(self._bodies[piece.n_steps]).samples
             yield piece, replace(samples, timestamps_ms=samples.timestamps_ms + (piece.start_ms - BODY_MS))
 
     def placed(self, query: Query, scheduler_alias: str, seconds: float) -> None:
