@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels._jit import B1, F64, kernel
 from kernels.aligned import aligned
-from kernels.changepoint_descent import LAPLACE, N_VECTORS, NOISE, PRECISION, X, descend
+from kernels.changepoint_descent import descend
 from kernels.changepoint_gram import (
     add_products,
     assemble_gram,
@@ -17,7 +17,18 @@ from kernels.changepoint_gram import (
     feature_products,
     segment_sums,
 )
-from kernels.changepoint_posterior import N_POINT_ROWS, SIGMA_MIN, TIME, VALUE, any_of
+from kernels.changepoint_posterior import (
+    LAPLACE,
+    N_POINT_ROWS,
+    N_VECTORS,
+    NOISE,
+    PRECISION,
+    SIGMA_MIN,
+    TIME,
+    VALUE,
+    X,
+    any_of,
+)
 from kernels.changepoint_row import (
     CAP,
     CHANGEPOINT_SCALE,

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from kernels._jit import B1, F64, I64, kernel
-from kernels.changepoint_posterior import any_of, evaluate, log_posterior, parabola, residual_products
+from kernels.changepoint_posterior import (
+    ALONG,
+    BASE,
+    GRADIENT,
+    X,
+    any_of,
+    evaluate,
+    log_posterior,
+    parabola,
+    residual_products,
+)
 from kernels.changepoint_row import FLAT, LOGISTIC
 from kernels.lbfgs import DIRECTION, LINE, LINE_START, STOP, TRIAL, lbfgs_memory, lbfgs_tell
 from kernels.wolfe import STEP, VALUE
@@ -11,9 +21,6 @@ from kernels.wolfe import STEP, VALUE
 # Where the sum of squares is so much less than where it was last taken from all points, it is again: from the normal
 # equations it has the digits of the larger one.
 _CLOSE = 0.25
-# Rows of `vectors`: parameters, gradient, half the gradient of the sum of squares where a line starts and its change
-# along it, the priors, and 1 where the noise's logarithm stands.
-X, _GRAD, _BASE, _ALONG, PRECISION, LAPLACE, NOISE, N_VECTORS = range(8)
 
 
 @kernel
@@ -27,8 +34,7 @@ def descend(
     """
     n, at_noise = starts[starts.size - 1], 2 + is_factor.size + changepoints.size
     is_curved = growth == LOGISTIC or any_of(is_factor)
-    x, grad, base, along = vectors[X], vectors[_GRAD], vectors[_BASE], vectors[_ALONG]
-    precision, laplace, noise = vectors[PRECISION], vectors[LAPLACE], vectors[NOISE]
+    x, grad, base, along = vectors[X], vectors[GRADIENT], vectors[BASE], vectors[ALONG]
     for j in range(along.size):
         along[j] = 0.0
     square = taken = sse = _center(
@@ -38,9 +44,7 @@ def descend(
     line, _, numbers = memory
     step = linear = curved = 0.0
     while True:
-        value, slope = log_posterior(
-            x, n, at_noise, noise, precision, laplace, sse, base, step, along, line[DIRECTION], grad
-        )
+        value, slope = log_posterior(n, at_noise, sse, step, line[DIRECTION], vectors)
         said = lbfgs_tell(value, slope, x, grad, memory)
         if said == STOP:
             return float(numbers[VALUE])

@@ -13,6 +13,9 @@ from kernels.lbfgs import DIRECTION
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
 SIGMA_MIN = 1e-9
 LOG_SIGMA_MIN = math.log(SIGMA_MIN)
+# Rows of `vectors`: parameters, the gradient, half the gradient of the sum of squares where a line starts and its
+# change along it, precisions of normal priors, inverse scales of Laplace priors, 1 where the noise's logarithm stands.
+X, GRADIENT, BASE, ALONG, PRECISION, LAPLACE, NOISE, N_VECTORS = range(8)
 # Rows of `points`, by position among a series' own points.
 TIME, VALUE, RESIDUAL, DERIVATIVE, LEVEL, ADDED, FACTOR, N_POINT_ROWS = range(8)
 
@@ -90,32 +93,29 @@ def parabola(vectors: F64, gram: F64, base: F64, along: F64) -> tuple[float, flo
 
 
 @lean_fast_inline
-def log_posterior(
-    x: F64, n: int, at_noise: int, noise: F64, precision: F64, laplace: F64, sse: float, base: F64, step: float,
-    along: F64, direction: F64, grad: F64,
-) -> tuple[float, float]:  # fmt: skip
-    """The negative log posterior, from the sum of squares and its gradient, and the slope of the former.
+def log_posterior(n: int, at_noise: int, sse: float, step: float, direction: F64, vectors: F64) -> tuple[float, float]:
+    """The negative log posterior at X, and its slope along a direction; fills GRADIENT.
 
     Parameters
     ----------
-    x : (W,). at_noise : where the noise's logarithm stands in it. noise : (W,), 1 there and 0 elsewhere.
-    precision, laplace : (W,) of the normal priors, and the inverse scales of the Laplace priors; 0 where there is none.
-    sse : sum of the squares of `n` residuals at `x`. base, step, along : its gradient is 2 (base + step along), (W,).
-    direction : (W,) of the slope. grad : (W,), replaced by the gradient of the result.
+    n : points. at_noise : where the noise's logarithm stands.
+    sse : sum of the squares of the residuals; its gradient is 2 (BASE + step ALONG).
+    direction : (W,). vectors : (N_VECTORS, W).
     """
-    log_sigma = max(x[at_noise], LOG_SIGMA_MIN)
+    log_sigma = max(vectors[X, at_noise], LOG_SIGMA_MIN)
     variance = math.exp(2.0 * log_sigma)
     inverse = 1.0 / variance
-    of_noise = n - sse * inverse + 4.0 * variance if x[at_noise] > LOG_SIGMA_MIN else 0.0
+    of_noise = n - sse * inverse + 4.0 * variance if vectors[X, at_noise] > LOG_SIGMA_MIN else 0.0
     value = slope = 0.0
-    for j in range(x.size):
-        pull = precision[j] * x[j]
-        value += 0.5 * pull * x[j] + laplace[j] * abs(x[j])
-        kink = laplace[j] if x[j] > 0.0 else (-laplace[j] if x[j] < 0.0 else 0.0)
+    for j in range(direction.size):
+        x, laplace = vectors[X, j], vectors[LAPLACE, j]
+        pull = vectors[PRECISION, j] * x
+        value += 0.5 * pull * x + laplace * abs(x)
+        kink = laplace if x > 0.0 else (-laplace if x < 0.0 else 0.0)
         # Were the noise's part stored by itself, the loads of whole vectors that follow would wait for it.
-        gradient = (base[j] + step * along[j]) * inverse + pull + kink + of_noise * noise[j]
+        gradient = (vectors[BASE, j] + step * vectors[ALONG, j]) * inverse + pull + kink + of_noise * vectors[NOISE, j]
         slope += gradient * direction[j]
-        grad[j] = gradient
+        vectors[GRADIENT, j] = gradient
     return float(value + n * log_sigma + 0.5 * sse * inverse + 2.0 * variance), slope
 
 
