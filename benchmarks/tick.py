@@ -142,12 +142,13 @@ def database_cpu_s(url: str) -> float:
 
 
 def bare_read_s(config: Config, query: Query, window: Window, n_series: int) -> float:
-    """Seconds to read a window into nothing: the same pieces by the same client, one after the other."""
+    """Seconds to read a window into nothing: the pieces of a query's first fit by the same client, one by one."""
     endpoint = RangeEndpoint(config.reader, 1)  # type: ignore[arg-type]
-    pieces = Pieces(window, 30_000, n_series)
+    pieces = Pieces(window, 30_000, None)
     started = time.perf_counter()
     while (piece := pieces.next()) is not None:
         endpoint.get(query, piece, lambda _code, _seconds: None)
+        pieces.learn(n_series)
     seconds = time.perf_counter() - started
     endpoint.close()
     return seconds
