@@ -107,8 +107,8 @@ def measure(series: Sequence[Labelled], pool: Pool | None = None) -> Measures | 
         return None
     scores, truth = np.concatenate([s.scores for s in series]), np.concatenate([s.truth for s in series])
     points = scores, (truth > 0).astype(float), (truth <= 0).astype(float)
-    found = pool.map(lambda items: best_threshold(*items)[0], [points, _delay_items(series)])
-    own = pool.map(lambda s: (average_precision(s.scores, s.truth), best_threshold(*_delay_items([s]))[1]), anomalous)
+    found = pool.map(lambda items: best_threshold(*items)[0], [points, delay_items(series)])
+    own = pool.map(lambda s: (average_precision(s.scores, s.truth), best_threshold(*delay_items([s]))[1]), anomalous)
     at_one, best_f1, best_delay_f1 = pool.map(lambda threshold: at_threshold(series, threshold), [1.0, *found])
     return Measures(
         n_series=len(series),
@@ -197,7 +197,7 @@ def _descending(scores: F64) -> tuple[I64, I64]:
     return order, np.flatnonzero(np.append(value[1:] < value[:-1], True))
 
 
-def _delay_items(series: Sequence[Labelled]) -> tuple[F64, F64, F64]:
+def delay_items(series: Sequence[Labelled]) -> tuple[F64, F64, F64]:
     """Scores, anomalous and other points of the items that F1 with delay counts: whole segments and single points."""
     scores, good, bad = [], [], []
     for s in series:
