@@ -41,8 +41,8 @@ from kernels.envelope_state import Calendar
 from kernels.factors import row_distance
 from kernels.profile import profile_at
 
-# The square of anything larger is not a number that sums could hold.
-_LARGEST = 1e150
+# Fourth powers of what is larger, in the least standard deviation of 1e-12, would be no numbers.
+LARGEST = 1e60
 
 
 @lean_kernel
@@ -62,7 +62,7 @@ def envelope_mv_run(
 
     Parameters
     ----------
-    y : (C, T), units of the queries. A row with a channel that is NaN, inf or beyond 1e150 is left out.
+    y : (C, T), units of the queries. A row with a channel that is NaN, inf or beyond 1e60 is left out.
     calendar : of `y`'s steps.
     state : updated in place.
     yhat_out, lower_out, upper_out : (C, T); NaN for rows that are left out. (0, 0): only learn.
@@ -80,7 +80,7 @@ def envelope_mv_run(
     for t in range(n_steps):
         is_complete = True
         for c in range(n_channels):
-            is_complete = is_complete and abs(y[c, t]) <= _LARGEST
+            is_complete = is_complete and abs(y[c, t]) <= LARGEST
         if not is_complete:
             if writes:
                 far_out[t] = math.nan

@@ -16,7 +16,7 @@ from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.envelope_args import EnvelopeModel
 from engine.models.envelope_calendar import calendar, n_bins
 from engine.models.matching import joined
-from kernels.envelope_mv import envelope_mv_run
+from kernels.envelope_mv import LARGEST, envelope_mv_run
 from kernels.envelope_mv_state import COUNT, L2, MAX, MEAN, N_CHANNEL, N_GROUP, Channels, JointRates, Scratch
 
 log = logging.getLogger("model")
@@ -110,7 +110,7 @@ class TemporalEnvelopeMultivariate(
         # Parts of the squared distance: without policies they add up to it.
         whole = np.add.reduceat(blame, state.indptr[:-1], axis=0) if sizes.size else far
         share = blame * np.repeat(far * far / np.where(whole > 0.0, whole, 1.0), sizes, axis=0)
-        return Prediction(yhat, lower, upper, share=share, seen=seen, largest=1e150), new
+        return Prediction(yhat, lower, upper, share=share, seen=seen, largest=LARGEST), new
 
     def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
         """The larger one of the channels' aggregated scores and the distance of their row.

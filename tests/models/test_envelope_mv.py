@@ -259,6 +259,15 @@ def test_a_constant_channel_is_silent_until_it_changes_and_a_dead_one_keeps_the_
     assert_array_equal(np.isnan(gone), (np.arange(LATER) >= 40) & (np.arange(LATER) < 50))
 
 
+@pytest.mark.parametrize(("row", "value"), [(45, 1e120), (400, 1e149)])
+def test_a_value_beyond_all_bounds_ends_no_group(row: int, value: float) -> None:
+    values = np.random.default_rng(0).normal(0, 1e-9, (3, 500))
+    values[0, row] = value
+    state = learned(TemporalEnvelopeMultivariate(), values, 500)
+    for name, column in {**state.columns, **state.group_columns}.items():
+        assert np.isfinite(column).all(), name
+
+
 def test_another_order_of_channels_gives_the_same_scores_but_for_rounding() -> None:
     values, order = channels(), np.array([3, 0, 5, 1, 4, 2])
     got = after(TemporalEnvelopeMultivariate(), values[order])
