@@ -11,17 +11,14 @@ from __future__ import annotations
 import math
 
 from kernels._jit import F64, lean_inline, lean_kernel
+from kernels.envelope_mv_distance import joint_distance, learn_blame, learn_distance, learn_factors
 from kernels.envelope_mv_parts import (
     SIZE_OF_CHANGE,
     aggregate,
     band_width,
     has_moved,
-    joint_distance,
     learn_band_tail,
-    learn_blame,
     learn_channel,
-    learn_distance,
-    learn_factors,
     places,
     set_widths,
 )
