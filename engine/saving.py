@@ -104,7 +104,7 @@ class Saver:
                     self._group.replay(frame, table)
             if self._writer.has_lost(snapshot.facts["of_fit"]["written_to"], written_to):
                 raise StateError("results that belong to it were damaged on disk before they were written")
-        except (StateError, ModelError, LookupError, TypeError, ValueError) as err:
+        except (StateError, ModelError, LookupError, TypeError, ValueError, OSError) as err:
             log.warning("State of %s cannot be used and is fitted anew: %s", self._shown, err)
             self._group.forget()
             self.lost_at_ms = snapshot.facts.get("of_fit", {}).get("at_ms")

@@ -107,10 +107,10 @@ class Keeper:
 
     def save(self, record: Record, fitted_at_ms: int) -> None:
         """Replace snapshot and journal by a snapshot of the fit of a data time."""
-        generation = self._store.next_generation(self.key)
         if self._journal is not None:
             self._journal.is_broken = True  # should this fail, later records would follow what is not there
         with self._told():
+            generation = self._store.next_generation(self.key)
             path = self._store.path(self.key, generation, "snapshot")
             self._snapshot_bytes = write_whole(path, encode(record))
             self._store.switch(self, generation, self._snapshot_bytes, fitted_at_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,30 @@ def test_a_full_disk_costs_no_score_and_is_told_once(
     for tick in range(7, 13):
         after.unit.infer(FIT_MS + tick * STEP_MS)
     assert cells | after.killed() == alone
+
+
+def test_a_folder_that_is_gone_costs_no_score(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(CountingModel(), tmp_path / "state", points_of(single.history()))
+    shutil.rmtree(tmp_path / "state")
+    assert process.unit.fit(FIT_MS).is_fitted
+    process.unit.infer(FIT_MS + STEP_MS)
+    assert caplog.text.count("cannot be written: No such file or directory") == 1
+    assert {key[3] for key in process.killed()} == {FIT_MS, FIT_MS + STEP_MS}
+
+
+def test_a_journal_that_cannot_be_read_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(CountingModel(), tmp_path, points_of(single.history()))
+    process.unit.fit(FIT_MS)
+    process.unit.infer(FIT_MS + STEP_MS)
+    process.killed()
+    (journal,) = tmp_path.glob("*.journal")
+    journal.unlink()
+    journal.mkdir()
+    after = Process(CountingModel(), tmp_path, points_of(single.history()))
+    assert after.unit.restore({}) is None
+    assert after.group.state is None
+    assert "cannot be used and is fitted anew" in caplog.text
+    after.killed()
 
 
 @pytest.mark.parametrize("missing", ["series", "names", "seen.times", "is_fitted"])
