@@ -264,6 +264,13 @@ def redact(text: str) -> str:
     return _PARAMETER.sub(r"\1***", text)
 
 
+def without_secrets(text: str, connection: ConnectionKeys) -> str:
+    """A text of a peer without the password or token of a connection: before it is cut, half of one is not found."""
+    for secret in (connection.password, connection.bearer_token):
+        text = text.replace(secret, "***") if secret else text
+    return text
+
+
 def retry_after_s(header: str) -> float:
     """Seconds that a Retry-After header asks for, as a number or a date, at most a minute; 0 for none."""
     try:

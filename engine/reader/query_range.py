@@ -13,8 +13,8 @@ import msgspec
 
 from engine.errors import ReadError
 from engine.frame import Query, Window
-from engine.http import Wires, client, error_code, explain, is_loopback, redact, with_tenant
-from engine.reader.refusals import TemporaryReadError, TooMuchError, clean, refusal, shortened
+from engine.http import Wires, client, error_code, explain, is_loopback, redact, with_tenant, without_secrets
+from engine.reader.refusals import TemporaryReadError, TooMuchError, clean, error_text, refusal, shortened
 from engine.reader.settings import VmReaderSettings
 
 log = logging.getLogger("reader.vm")
@@ -145,12 +145,12 @@ class RangeEndpoint:
         if status == 200:
             if body.lstrip()[:1] != b"{":
                 kind = headers.get("Content-Type", "no content type")
-                start = shortened(clean(body[:200].decode("utf-8", "replace")))
+                # Cut once it is clean: half a secret is not found.
+                start = self._clean(body[:4096].decode("utf-8", "replace"))[:200]
                 raise ReadError(f"status 200 with {kind}, expected JSON: {start!r}", code)
             return body
-        error = refusal(status, bytes(body), headers.get("Retry-After", ""), headers.get("Location", ""))
-        error.args = (self._without_secrets(str(error)),)
-        raise error
+        text, location = self._clean(error_text(bytes(body))), self._clean(headers.get("Location", ""))
+        raise refusal(status, text, headers.get("Retry-After", ""), location)
 
     def _request(self, url: str, params: list[tuple[str, str]], budget_s: float) -> httpx.Request:
         timeout_s = math.ceil(budget_s)
@@ -189,13 +189,15 @@ class RangeEndpoint:
             text = f"no whole answer within {self.timeout_s:g} s (reader.fetch_timeout)"
             is_connected = not isinstance(err, httpx.ConnectTimeout | httpx.PoolTimeout)
             return TooMuchError(text, code, took_too_long=True) if is_connected else ReadError(text, code)
-        text = self._without_secrets(explain(err))
+        text = without_secrets(explain(err), self._settings)
         return TemporaryReadError(text, code) if code == "connection_error" else ReadError(text, code)
 
-    def _without_secrets(self, text: str) -> str:
-        for secret in (self._settings.password, self._settings.bearer_token):
-            text = text.replace(secret, "***") if secret else text
-        return text
+    def shown(self, text: str) -> str:
+        """A text of the server as messages have it: on one line, short, without credentials."""
+        return shortened(self._clean(text))
+
+    def _clean(self, text: str) -> str:
+        return clean(without_secrets(text, self._settings))
 
 
 def seconds_text(time_ms: int) -> str:

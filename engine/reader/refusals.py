@@ -37,13 +37,17 @@ class TemporaryReadError(ReadError):
         self.after_s = after_s
 
 
-def refusal(status: int, body: bytes, retry_after: str = "", location: str = "") -> ReadError:
-    """The error that an answer other than success stands for; its text is short and holds no credentials."""
+def refusal(status: int, text: str, retry_after: str = "", location: str = "") -> ReadError:
+    """The error that an answer other than success stands for; its text is short.
+
+    Parameters
+    ----------
+    text, location : of the answer, on one line and without credentials.
+    """
     code = str(status)
     if 300 <= status < 400:
-        target = redact(location)[:_SHOWN_CHARS] or "nowhere"
+        target = shortened(location) or "nowhere"
         return ReadError(f"status {status}, a redirect to {target}: not followed, correct reader.datasource_url", code)
-    text = error_text(body)
     message = f"status {status}: {shortened(text)}" if text else f"status {status}"
     if _TOO_MUCH.search(text):
         return TooMuchError(message, code, limit=points_limit(text))
@@ -55,18 +59,18 @@ def refusal(status: int, body: bytes, retry_after: str = "", location: str = "")
 
 
 def error_text(body: bytes) -> str:
-    """The readable part of an error answer, without credentials: proxies repeat the request's headers."""
+    """The readable part of an error answer."""
     text = body[:100_000].decode("utf-8", "replace")
     try:
         found = json.loads(text).get("error")
         text = found if isinstance(found, str) else text
     except (ValueError, AttributeError):
         pass
-    return clean(text)
+    return text
 
 
 def clean(text: str) -> str:
-    """A text from outside on one line, without what looks like a credential."""
+    """A text from outside on one line, without what looks like a credential: proxies repeat the request's headers."""
     return redact(" ".join(text.split()))
 
 

@@ -18,7 +18,7 @@ from engine.metrics import Metrics
 from engine.reader.decode import DecodeError, Decoder
 from engine.reader.pieces import Pieces
 from engine.reader.query_range import CLOSED, RangeEndpoint, seconds_text
-from engine.reader.refusals import TooMuchError, clean, points_limit, shortened
+from engine.reader.refusals import TooMuchError, points_limit
 from engine.reader.settings import VmReaderSettings, full_tenant
 from engine.series import SeriesTable
 
@@ -124,9 +124,8 @@ class VmReader:
         self._endpoint = RangeEndpoint(settings, n_workers, transport)
         self._executor = ThreadPoolExecutor(n_workers, thread_name_prefix="fetch")
         self._max_points = BUILT_IN_MAX_POINTS
-        self._refused_above: int | None = (
-            None  # as a refusal said; a configured limit above it would cost one each time
-        )
+        # As a refusal said; a configured limit above it would cost one each time.
+        self._refused_above: int | None = None
         self._sources: dict[str, _Source] = {}
         self._meters: dict[tuple[str, str], _Meters] = {}
         self._lock = threading.Lock()
@@ -226,7 +225,7 @@ class VmReader:
             try:
                 answer = source.decoder.decode(body)
             except DecodeError as err:
-                raise ReadError(f"status 200: {shortened(clean(str(err)))}", "200") from err
+                raise ReadError(f"status 200: {self._endpoint.shown(str(err))}", "200") from err
         meters.parse_seconds.observe(time.monotonic() - started)
         meters.n_series.inc(answer.samples.series.size)
         meters.n_points.inc(answer.samples.n_points)

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from engine.errors import StartError, WriteError
-from engine.http import client, error_code, explain, is_loopback, redact, retry_after_s, with_tenant
+from engine.http import client, error_code, explain, is_loopback, redact, retry_after_s, with_tenant, without_secrets
 from engine.writer.settings import VmWriterSettings
 
 # Bodies to other machines are compressed from this size on, bodies to this one never: on a loopback gzip doubles
@@ -113,16 +113,11 @@ class ImportEndpoint:
 
     def _refusal(self, answer: httpx.Response) -> WriteError:
         status = answer.status_code
-        # Secrets first: a cut one would not be found.
-        message = f"{self.shown_url} answered {status}: {self._without_secrets(_reason(answer))[:_SHOWN]}"
+        text = without_secrets(_reason(answer), self._settings)[:_SHOWN]
+        message = f"{self.shown_url} answered {status}: {text}"
         if status in _OF_THE_BODY:
             return WriteError(message, str(status), retryable=False)
         return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in (self._settings.password, self._settings.bearer_token):
-            text = text.replace(secret, "***") if secret else text
-        return text
 
 
 class RestartWatch:

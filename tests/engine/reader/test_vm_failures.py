@@ -129,12 +129,20 @@ def test_other_refusals_fail_at_once(status: int, text: str) -> None:
     assert len(server.asked) == 1
 
 
-def test_no_secret_is_in_an_error() -> None:
-    body = 'cannot authorize "Basic dTpzM2NyM3Q=" or s3cr3t'
-    server = Server(fault=lambda *_: httpx.Response(400, text=body))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(400, text='cannot authorize "Basic dTpzM2NyM3Q=" or s3cr3t-of-mine'),
+        httpx.Response(400, text=f"{'x' * 245}s3cr3t-of-mine{'x' * 400}"),
+        httpx.Response(302, headers={"Location": "http://x/s3cr3t-of-mine"}),
+        httpx.Response(200, html="<html>s3cr3t-of-mine is nobody</html>"),
+        httpx.Response(200, json={"status": "error", "error": "s3cr3t-of-mine is nobody"}),
+    ],
+)
+def test_no_secret_is_in_an_error(answer: httpx.Response) -> None:
     with pytest.raises(ReadError) as caught:
-        read(reader_of(server, user="u", password="s3cr3t"), minutes(1))
-    assert "s3cr3t" not in str(caught.value)
+        read(reader_of(Server(fault=lambda *_: answer), user="u", password="s3cr3t-of-mine"), minutes(1))
+    assert "s3cr3" not in str(caught.value)
     assert "dTpzM2NyM3Q" not in str(caught.value)
 
 
