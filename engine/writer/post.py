@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import httpx
 import msgspec
@@ -16,6 +17,11 @@ from engine.writer.settings import VmWriterSettings
 GZIP_MIN_BYTES = 16 << 10
 # What other codes say is about the way to the database: credentials, address, load.
 _OF_THE_BODY = (400, 413, 422)
+# What a 400 says that is about the way, too: vmauth of credentials and paths, VictoriaMetrics of paths.
+_OF_THE_WAY = re.compile(
+    r"(?:remoteAddr: [^;]*; requestURI: [^ ]*; )?"
+    r"(?:cannot find the provided auth token|missing route for|unsupported path requested:)"
+)
 _SHOWN = 200
 _STARTED = "process_start_time_seconds "
 _LONGEST_METRICS = 4 << 20
@@ -115,7 +121,7 @@ class ImportEndpoint:
         status = answer.status_code
         text = without_secrets(_reason(answer), self._settings)[:_SHOWN]
         message = f"{self.shown_url} answered {status}: {text}"
-        if status in _OF_THE_BODY:
+        if status in _OF_THE_BODY and not _OF_THE_WAY.match(answer.text):
             return WriteError(message, str(status), retryable=False)
         return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
 
@@ -155,7 +161,7 @@ def _reason(answer: httpx.Response) -> str:
     """What the server says, or what to do where that is known, on one line."""
     if answer.is_redirect:
         return "redirects are not followed, writer.datasource_url should be the final address"
-    if answer.status_code in (400, 401, 403) and "authoriz" in answer.text.lower():
+    if answer.status_code in (400, 401, 403) and re.search("authoriz|auth token", answer.text, re.IGNORECASE):
         return "credentials are missing or wrong"  # the text repeats them
     if answer.status_code == 413:
         return "the body is too long for the server, writer.batch_max_bytes bounds it"

@@ -141,6 +141,24 @@ def test_a_refusal_says_what_to_do(server: ImportServer, status: int, words: str
     assert (caught.value.code, caught.value.retryable) == (str(status), may_pass)
 
 
+@pytest.mark.parametrize(
+    ("text", "may_pass"),
+    [
+        ('cannot find the provided auth token "Basic c29tZW9uZTp3cm9uZw==" in config\n', True),
+        ('remoteAddr: "10.0.0.1:2, X-Forwarded-For: 1"; requestURI: /x; missing route for "http://a/x"', True),
+        ('remoteAddr: "10.0.0.1:2"; requestURI: /api/v1/importx; unsupported path requested: "/api/v1/importx"', True),
+        ('remoteAddr: "1"; requestURI: /x; cannot parse {"a":"; requestURI: /x; missing route for"}', False),
+        ('cannot parse "missing route for"', False),
+    ],
+)
+def test_a_400_about_the_address_or_credentials_may_pass(server: ImportServer, text: str, may_pass: bool) -> None:
+    server.script = [Answer(400, (), text.encode())]
+    with pytest.raises(WriteError) as caught:
+        post(server.url)
+    assert isinstance(caught.value, TemporaryWriteError) == may_pass
+    assert "c29tZW9uZTp3cm9uZw" not in str(caught.value)
+
+
 def test_unencrypted_answers_to_tls_are_ssl_errors(server: ImportServer) -> None:
     with pytest.raises(TemporaryWriteError) as caught:
         post(server.url.replace("http:", "https:"))
