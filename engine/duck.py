@@ -165,8 +165,8 @@ class DuckFile:
             text = "closed" if self._is_closed else f"interrupted after {self._timeout_s:.0f} s"
             raise StoreError(f"{self.path}: {text}", "timeout") from err
         except self._duckdb.Error as err:
-            # Memory and disk may be there next time; a statement that is wrong stays wrong.
-            passing = self._duckdb.OutOfMemoryException, self._duckdb.IOException
+            # Memory and disk may be there next time, at a commit, too; a statement that is wrong stays wrong.
+            passing = self._duckdb.OperationalError, self._duckdb.FatalException
             raise StoreError(str(err).strip(), "422", retryable=isinstance(err, passing)) from err
         finally:
             self._open.discard(connection)
@@ -181,8 +181,17 @@ class DuckFile:
                 with contextlib.closing(outer.cursor()) as connection:
                     connection.execute(f"USE {name}")
                     yield connection
-            finally:
-                outer.execute(f"DETACH {name}")
+            except BaseException:
+                with contextlib.suppress(StoreError):
+                    self._detach(outer, name)
+                raise
+            self._detach(outer, name)
+
+    def _detach(self, connection: Connection, name: str) -> None:
+        try:
+            connection.execute(f"DETACH {name}")
+        except self._duckdb.Error as err:  # what was committed is safe: it stays in the journal beside the file
+            raise StoreError(f"{self.path}: {str(err).strip()}") from err
 
     def _attach(self, connection: Connection, name: str, read_only: bool, deadline: float) -> None:
         """Attach the file as soon as it is free, before the deadline."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -167,3 +169,12 @@ class JointModel(Model, frozen=True, kw_only=True, tag_field="class", tag="joint
 
     def joint(self, scores: F64, prediction: Prediction, frame: Frame) -> tuple[F64, F64]:
         return np.maximum.reduceat(scores, frame.indptr[:-1], axis=0), scores**2
+
+
+def fill(folder: Path, n_bytes: int = 1 << 40) -> Path:
+    """A file of so many bytes, or as many as there is room for."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for _ in range(n_bytes // 4096):
+            file.write(bytes(4096))
+    return filler

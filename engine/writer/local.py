@@ -101,14 +101,18 @@ class LocalWriter:
                 self._write_all()
                 pause_s = _FIRST_PAUSE_S
             except StoreError as err:
-                self._count(self._under_way[0], err.code)
-                if not err.retryable:
+                if self._under_way:
+                    self._count(self._under_way[0], err.code)
+                if self._under_way and not err.retryable:
                     self._give_up(self._under_way.popleft(), "refused", str(err))
                     continue
                 log.warning("%s; %d batches wait", err, len(self._under_way) + len(self._queue))
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_closing, pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            except Exception:  # whatever one batch holds, the next ones are written
+                log.exception("%s: a batch cannot be written", self._url)
+                self._give_up(self._under_way.popleft(), "failed", "it cannot be written")
             finally:
                 with self._changed:
                     waiting = sum(b.output.size_bytes for b in (*self._under_way, *self._queue))

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from engine.disk.codec import Record
 from engine.errors import StartError, StateError
 from engine.state import store as module
 from engine.state.store import Keeper, StateStore, clear, fingerprint
+from tests.fakes import fill
 
 NAMES = {"scheduler": "s", "model": "m", "query": "q"}
 
@@ -161,24 +160,6 @@ def test_trap_31_an_index_of_a_later_format_is_set_aside(tmp_path: Path, caplog:
     db.close()
     StateStore(tmp_path).close()
     assert "format 99" in caplog.text
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("small disks are mounted by root only")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> None:
-    with (folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 def test_a_full_disk_stops_no_start_and_loses_no_state(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:

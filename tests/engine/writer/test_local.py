@@ -18,6 +18,7 @@ from engine.series import SeriesTable
 from engine.writer import local
 from engine.writer.local import LocalWriter
 from engine.writer.settings import LocalWriterSettings
+from tests.fakes import fill
 
 START = 1_700_000_040_000
 STEP = 60_000
@@ -135,6 +136,24 @@ def test_a_batch_that_can_never_be_written_does_not_hold_up_the_next(
     assert "1 points of query 'q' are lost" in caplog.text
 
 
+def test_a_batch_that_fails_unexpectedly_does_not_hold_up_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, table, metrics = tmp_path / "out.db", SeriesTable(), Metrics()
+    points, failures = local._points, iter([ValueError("odd")])
+
+    def fails_once(*args: Any) -> dict[str, Any]:
+        if error := next(failures, None):
+            raise error
+        return points(*args)
+
+    monkeypatch.setattr(local, "_points", fails_once)
+    write(path, batch(table, [{}], y=[[1]]), batch(table, [{}], y=[[2]]), metrics=metrics)
+    assert rows(path, "SELECT y FROM anomaly") == [(2.0,)]
+    labels = {"url": str(path), **CODES, "reason": "failed"}
+    assert metrics.registry.get_sample_value("vmanomaly_writer_datapoints_dropped_total", labels) == 1
+
+
 def test_a_full_queue_gives_up_its_oldest_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "QUEUE_BYTES", 100)
     foreign = tmp_path / "foreign.db"
@@ -149,3 +168,18 @@ def test_a_full_queue_gives_up_its_oldest_batch(tmp_path: Path, monkeypatch: pyt
     lost = metrics.registry.get_sample_value("vmanomaly_writer_datapoints_dropped_total", labels)
     assert lost is not None
     assert lost >= 10 * (40 - local.AT_ONCE - 1)
+
+
+def test_a_full_disk_is_waited_out(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, table, labels = small_disk / "out.db", SeriesTable(), [{"n": str(n)} for n in range(2_000)]
+    filler = fill(small_disk, (8 << 20) - (720 << 10))
+    writer = LocalWriter(LocalWriterSettings(path=str(path)), Metrics())
+    for k in range(5):
+        values = np.random.default_rng(k).random((2_000, 1))
+        writer.submit(batch(table, labels, y=values))
+        writer.drain(0.5)
+    assert "No space left" in caplog.text
+    filler.unlink()
+    assert writer.drain(30)
+    writer.close(5)
+    assert [y for (y,) in rows(path, "SELECT y FROM anomaly ORDER BY y")] == sorted(values.ravel())
