@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
+from typing import Any
 
 import httpx
 import msgspec
@@ -23,8 +25,9 @@ _OF_THE_WAY = re.compile(
     r"(?:cannot find the provided auth token|missing route for|unsupported path requested:)"
 )
 _SHOWN = 200
-_STARTED = "process_start_time_seconds "
-_LONGEST_METRICS = 4 << 20
+_STARTED = re.compile(r"^process_start_time_seconds (\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.MULTILINE)
+# What is read of an answer: longer ones are nobody's metrics, nor a reason.
+_LONGEST_ANSWER = 4 << 20
 
 
 class TemporaryWriteError(WriteError):
@@ -73,12 +76,12 @@ class ImportEndpoint:
             data = gzip.compress(data, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
         try:
-            answer = self._client.post(self._url, content=data, headers=headers, timeout=timeout_s)
+            answer, text = self._exchange("POST", self._url, timeout_s, content=data, headers=headers)
         except Exception as err:  # an address that is none, a token that is no header: whatever it is, not the body
             raise TemporaryWriteError(f"{self.shown_url}: {explain(err)}", error_code(err)) from err
         if answer.is_success:
             return answer.status_code
-        raise self._refusal(answer)
+        raise self._refusal(answer, text)
 
     def start_time(self, timeout_s: float) -> float | None:
         """When the server started, as its own metrics say, Unix seconds; None where they are not served.
@@ -88,19 +91,23 @@ class ImportEndpoint:
         TemporaryWriteError : it did not answer.
         """
         try:
-            with self._client.stream("GET", self._metrics_url, timeout=timeout_s) as answer:
-                found, size = None, 0
-                for line in answer.iter_lines():  # all of them: the connection is used again
-                    size += len(line)
-                    if line.startswith(_STARTED) and answer.is_success:
-                        found = float(line.removeprefix(_STARTED))
-                    if size > _LONGEST_METRICS:
-                        break
-                return found
-        except ValueError:
-            return None
-        except (httpx.HTTPError, OSError, RuntimeError) as err:
+            answer, text = self._exchange("GET", self._metrics_url, timeout_s)
+        except Exception as err:  # as above
             raise TemporaryWriteError(f"{self._metrics_url}: {explain(err)}", error_code(err)) from err
+        found = _STARTED.search(text) if answer.is_success else None
+        return None if found is None else float(found[1])
+
+    def _exchange(self, method: str, url: httpx.URL, timeout_s: float, **more: Any) -> tuple[httpx.Response, str]:
+        """An answer and its text, which takes no longer than each wait may."""
+        with self._client.stream(method, url, timeout=timeout_s, **more) as answer:
+            body, ends_at = bytearray(), time.monotonic() + timeout_s
+            for chunk in answer.iter_bytes():  # to the end: the connection is used again
+                body += chunk
+                if len(body) > _LONGEST_ANSWER:
+                    break
+                if time.monotonic() > ends_at:
+                    raise httpx.ReadTimeout("the answer does not end")
+            return answer, body.decode("utf-8", "replace")
 
     def reconnect(self) -> None:
         """Drop all connections: the next request opens a new one."""
@@ -117,11 +124,11 @@ class ImportEndpoint:
     def _connect(self) -> httpx.Client:
         return client(self._settings, self._settings.timeout.seconds, max_connections=2)
 
-    def _refusal(self, answer: httpx.Response) -> WriteError:
+    def _refusal(self, answer: httpx.Response, text: str) -> WriteError:
         status = answer.status_code
-        text = without_secrets(_reason(answer), self._settings)[:_SHOWN]
-        message = f"{self.shown_url} answered {status}: {text}"
-        if status in _OF_THE_BODY and not _OF_THE_WAY.match(answer.text):
+        reason = without_secrets(_reason(answer, text), self._settings)[:_SHOWN]
+        message = f"{self.shown_url} answered {status}: {reason}"
+        if status in _OF_THE_BODY and not _OF_THE_WAY.match(text):
             return WriteError(message, str(status), retryable=False)
         return TemporaryWriteError(message, str(status), retry_after_s(answer.headers.get("Retry-After", "")))
 
@@ -157,12 +164,12 @@ def _with_credentials_apart(settings: VmWriterSettings) -> VmWriterSettings:
     return msgspec.structs.replace(settings, user=url.username, password=url.password)
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(answer: httpx.Response, text: str) -> str:
     """What the server says, or what to do where that is known, on one line."""
     if answer.is_redirect:
         return "redirects are not followed, writer.datasource_url should be the final address"
-    if answer.status_code in (400, 401, 403) and re.search("authoriz|auth token", answer.text, re.IGNORECASE):
+    if answer.status_code in (400, 401, 403) and re.search("authoriz|auth token", text, re.IGNORECASE):
         return "credentials are missing or wrong"  # the text repeats them
     if answer.status_code == 413:
         return "the body is too long for the server, writer.batch_max_bytes bounds it"
-    return redact(" ".join(answer.text.split())) or answer.reason_phrase
+    return redact(" ".join(text.split())) or answer.reason_phrase

@@ -51,7 +51,8 @@ class ImportServer:
 
     `started_s` is its start time in its own metrics, which it has none of where that is 0; they come after `metrics_s`,
     and `n_looks` counts who asked for them. An entry is an `Answer` or one of "reset", "disconnect", "half" (of an
-    answer), "silence" (until `stop`).
+    answer), "silence" (until `stop`), "endless" (a 400 of 64 MiB, `n_sent` bytes of it were taken). `is_endless` makes
+    its metrics so.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,8 @@ class ImportServer:
         self.started_s = 0
         self.metrics_s = 0.0
         self.n_looks = 0
+        self.is_endless = False
+        self.n_sent = 0
         self._released = threading.Event()
         self._port = 0
         self.start()
@@ -94,6 +97,9 @@ class ImportServer:
                 outer.n_looks += 1
                 if outer._released.wait(outer.metrics_s):
                     self.close_connection = True
+                    return
+                if outer.is_endless:
+                    outer._answer(self, "endless")
                     return
                 body = f"x 1\nprocess_start_time_seconds {outer.started_s}\ny 2\n".encode()
                 outer._answer(self, Answer(200, (), body) if outer.started_s else Answer(404))
@@ -145,6 +151,12 @@ class ImportServer:
             http.wfile.write(b"HTTP/1.1 204 No Con")
         elif answer == "silence":
             self._released.wait(30)
+        elif answer == "endless":
+            http.wfile.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while self.n_sent < 64 << 20:
+                    http.wfile.write(bytes(1 << 16))
+                    self.n_sent += 1 << 16
 
 
 def _reset(connection: socket.socket) -> None:

@@ -159,6 +159,18 @@ def test_a_400_about_the_address_or_credentials_may_pass(server: ImportServer, t
     assert "c29tZW9uZTp3cm9uZw" not in str(caught.value)
 
 
+def test_of_an_endless_answer_only_the_start_is_read(server: ImportServer) -> None:
+    server.script, server.is_endless = ["endless"], True
+    with pytest.raises(WriteError):
+        post(server.url)
+    assert server.n_sent < 32 << 20
+    server.n_sent = 0
+    endpoint = ImportEndpoint(VmWriterSettings(datasource_url=server.url))
+    assert endpoint.start_time(5.0) is None
+    assert server.n_sent < 32 << 20
+    endpoint.close()
+
+
 def test_unencrypted_answers_to_tls_are_ssl_errors(server: ImportServer) -> None:
     with pytest.raises(TemporaryWriteError) as caught:
         post(server.url.replace("http:", "https:"))

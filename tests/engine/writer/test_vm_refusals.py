@@ -156,7 +156,7 @@ def test_a_request_that_cannot_be_made_is_no_fault_of_the_batch(
 
     writer = start()
     with monkeypatch.context() as patched:
-        patched.setattr(httpx.Client, "post", fails)
+        patched.setattr(httpx.Client, "stream", fails)
         for k in range(3):
             writer.submit(numbered(k))
         until(lambda: sample(metrics, "vmanomaly_writer_responses_total", code="io_error") >= 2, "two tries")
