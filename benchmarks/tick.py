@@ -143,7 +143,7 @@ def database_cpu_s(url: str) -> float:
 
 def bare_read_s(config: Config, query: Query, window: Window, n_series: int) -> float:
     """Seconds to read a window into nothing: the pieces of a query's first fit by the same client, one by one."""
-    endpoint = RangeEndpoint(config.reader, 1)  # type: ignore[arg-type]
+    endpoint = RangeEndpoint(config.reader, 1)
     pieces = Pieces(window, 30_000, None)
     started = time.perf_counter()
     while (piece := pieces.next()) is not None:
@@ -166,7 +166,7 @@ def bare_pair_s(config: Config, query: Query, time_ms: int, n_series: int, model
     encoder = Encoder(settings.metric_format, "", settings.batch_max_bytes, settings.batch_max_series)
     batches = [Batch(output, table, "q", model, "s", "bare") for model in models]
     bodies = [bytes(body.data) for batch in batches for body in encoder.encode(batch)]
-    reading, writing = RangeEndpoint(config.reader, 1), ImportEndpoint(settings)  # type: ignore[arg-type]
+    reading, writing = RangeEndpoint(config.reader, 1), ImportEndpoint(settings)
     writing.post(b"", 30)
     reading.get(replace(query, expr="vector(1)"), Window(time_ms, time_ms, STEP_S * 1000), lambda _code, _seconds: None)
     started = time.perf_counter()

@@ -41,7 +41,7 @@ def delay_f1(series: Sequence[Series], threshold: float, max_delay: int = 7) -> 
     return f1(hits, false, total)
 
 
-def best(measure, series: Sequence[Series]) -> float:  # type: ignore[no-untyped-def]
+def best(measure, series: Sequence[Series]) -> float:
     """The best value over thresholds just below each score."""
     scores = {s for _, scores, _ in series for s in scores if not math.isnan(s)}
     return max((measure(series, math.nextafter(s, -math.inf)) for s in scores), default=0.0)

@@ -54,13 +54,13 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "--eval-interval=2s",
         "--vm-flag=-search.latencyOffset=0s",
     )
-    made.vmanomaly_port = port  # type: ignore[attr-defined]
+    made.vmanomaly_port = port
     yield made
     made.down()
 
 
 def start(stack: Stack, folder: Path) -> Engine:
-    port: int = stack.vmanomaly_port  # type: ignore[attr-defined]
+    port: int = stack.vmanomaly_port
     return Engine(folder, CONFIG.format(url=stack.vm), SETTLE, port=port)
 
 

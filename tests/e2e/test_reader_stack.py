@@ -306,7 +306,7 @@ def test_vmauth_over_tls_knows_user_and_token_and_leaks_neither(
             ({"bearer_token": token}, "ssl_error", "verify_tls"),
         ):
             with pytest.raises(ReadError, match=words) as caught:
-                read(url, "secured", window, **keys)  # type: ignore[arg-type]
+                read(url, "secured", window, **keys)
             assert caught.value.code == code
             assert "wr0ng-secret" not in str(caught.value)
             assert "d3JpdGVyOndyMG5nLXNlY3JldA" not in str(caught.value)

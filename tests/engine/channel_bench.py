@@ -73,7 +73,7 @@ class ChannelBench:
         policies = [resolve(model, query, 1.01) for query in joint.channels.queries]
         self.group = ChannelGroup(model, self.query, policies, joint.channels, names, self.pool, self.metrics)
         values = {"fit_window_ms": 10 * M, "infer_every_ms": M, "max_lookback_ms": 30 * M, **limits}
-        bounds = Limits(**values)  # type: ignore[arg-type]
+        bounds = Limits(**values)
         self.unit = Unit("s", self.query, [self.group], bounds, joint, self.writer, self.pool, self.metrics)
 
     def feed(self, alias: str, first: int, last: int, value: float = 1.0, **labels: str) -> None:

@@ -80,7 +80,7 @@ def run(tmp_path: Path, text: str, labels: dict[str, str]) -> MemoryWriter:
     (tmp_path / "c.yml").write_text(text)
     reader, writer = MemoryReader(), MemoryWriter()
     reader.points["x"] = {T0 + k * M: float(k % 7) for k in range(-200, 10)}
-    reader._table.intern = lambda _: SeriesTable.intern(reader._table, labels)  # type: ignore[method-assign]
+    reader._table.intern = lambda _: SeriesTable.intern(reader._table, labels)
     config = load_config([tmp_path / "c.yml"], {})
     (task,) = make_tasks(config, next(iter(config.schedulers)), reader, writer, Pool(1), Metrics())
     task.unit.fit(T0)

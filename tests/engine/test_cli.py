@@ -48,7 +48,7 @@ def served(monkeypatch):
 
     started = []
     fake = type(sys)("engine.service")
-    fake.run = lambda config, _reload: started.append(config) or 0  # type: ignore[attr-defined]
+    fake.run = lambda config, _reload: started.append(config) or 0
     monkeypatch.setitem(sys.modules, "engine.service", fake)
     monkeypatch.setattr(engine, "service", fake, raising=False)
     return started
@@ -289,7 +289,7 @@ def test_help_imports_no_numbers():
 def test_demo_gets_its_options(monkeypatch, tmp_path):
     calls = []
     fake = type(sys)("engine.demo")
-    fake.run = lambda **options: calls.append(options) or 0  # type: ignore[attr-defined]
+    fake.run = lambda **options: calls.append(options) or 0
     import engine
 
     monkeypatch.setitem(sys.modules, "engine.demo", fake)

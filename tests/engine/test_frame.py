@@ -82,7 +82,7 @@ def test_a_frame_refuses_shapes_and_layouts_that_kernels_trust() -> None:
     Frame(series, times, values, STEP_MS)
     for bad in (np.zeros((3, 2)), np.zeros((2, 3), dtype=np.float32), np.asfortranarray(values), values[:, ::2]):
         with pytest.raises(ValueError, match="values"):
-            Frame(series, times, bad, STEP_MS)  # type: ignore[arg-type]
+            Frame(series, times, bad, STEP_MS)
 
 
 NUMBERS = st.lists(st.integers(0, 30), unique=True, max_size=12)

@@ -40,7 +40,7 @@ class SumOfDistances(Model, frozen=True, kw_only=True, tag_field="class", tag="s
 
 
 def run(points: Points, **settings: object) -> tuple[Joined, dict[str, F64]]:
-    model = SumOfDistances(**settings)  # type: ignore[arg-type]
+    model = SumOfDistances(**settings)
     joined = join_channels(points, model.groupby)
     batches = make_joint_batches(joined, points, Head(rows=N_FIT), "UTC")
     return joined, score_joint(Plan.of(model, 0), joined, points, batches, POOL)

@@ -47,7 +47,7 @@ class Running:
         self.metrics, self._made = Metrics(), list[PeriodicScheduler]()
 
     def start(self, *units: FakeUnit, workers: int = 2, **options: Any) -> PeriodicScheduler:
-        tasks = [Task(unit, Pace(S, 0)) for unit in units]  # type: ignore[arg-type]
+        tasks = [Task(unit, Pace(S, 0)) for unit in units]
         schedule = Schedule(H, H, S, now_ms() // S * S)
         made = PeriodicScheduler("s", "default", schedule, tasks, workers, self.metrics, **options)
         self._made.append(made)

@@ -74,12 +74,12 @@ def test_points_that_come_during_a_fit_are_in_the_new_state() -> None:
     bench.unit.infer(T0 + 5 * M)
     read = bench.reader.read
 
-    def slow(query: Query, window: Window, scheduler_alias: str):  # type: ignore[no-untyped-def]
+    def slow(query: Query, window: Window, scheduler_alias: str):
         yield from read(query, window, scheduler_alias)
         if window.end_ms == T0 + 5 * M:
             bench.unit.infer(T0 + 8 * M)
 
-    bench.reader.read = slow  # type: ignore[method-assign]
+    bench.reader.read = slow
     bench.unit.fit(T0 + 5 * M)
     bench.unit.infer(T0 + 9 * M)
     # The window of 11 points to minute 5, then minutes 6, 7 and 8 replayed.
@@ -124,13 +124,13 @@ def test_a_fit_that_breaks_down_keeps_no_frames() -> None:
     bench.unit.infer(T0)
     read = bench.reader.read
 
-    def broken(query: Query, window: Window, scheduler_alias: str):  # type: ignore[no-untyped-def]
+    def broken(query: Query, window: Window, scheduler_alias: str):
         raise RuntimeError("nobody thought of this")
 
-    bench.reader.read = broken  # type: ignore[method-assign]
+    bench.reader.read = broken
     with pytest.raises(RuntimeError):
         bench.unit.fit(T0)
-    bench.reader.read = read  # type: ignore[method-assign]
+    bench.reader.read = read
     gc.collect()
     before = sum(type(found) is Frame for found in gc.get_objects())
     for minute in range(1, 11):

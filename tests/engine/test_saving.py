@@ -54,7 +54,7 @@ class Process:
             )
             self.names, reader, query = channels.channels, channels, channels.query
         else:
-            query, reader = queries[0], self.reader  # type: ignore[assignment]
+            query, reader = queries[0], self.reader
             self.group = Group(model, query, resolve(model, query, 1.01), names, self.pool, self.metrics)
             self.names = self.reader.table(query)
         self.store = StateStore(folder)
@@ -227,7 +227,7 @@ def test_a_full_disk_costs_no_score_and_is_told_once(
     labels = {"query_key": "q0", "model_alias": "m", "scheduler_alias": "s", "preset": "default"}
     assert process.metrics.registry.get_sample_value("vmanomaly_state_commit_errors_total", labels) == 5
     # `append` was replaced as a whole, so the journal does not know that it lacks something.
-    process.saver._keeper._journal.is_broken = True  # type: ignore[union-attr]
+    process.saver._keeper._journal.is_broken = True
     process.unit.infer(FIT_MS + 6 * STEP_MS)
     cells = process.killed()
     after = Process(CountingModel(), tmp_path / "full", points_of(values))
@@ -276,7 +276,7 @@ def test_state_that_lacks_something_is_not_used(
     def without(keeper: Keeper) -> Any:
         found = load(keeper)
         assert found is not None
-        del found[0].arrays[missing]  # type: ignore[attr-defined]
+        del found[0].arrays[missing]
         return found
 
     monkeypatch.setattr(Keeper, "load", without)

@@ -96,7 +96,7 @@ def hourly_job(times: I64) -> F64:
     ],
 )
 @pytest.mark.parametrize("kind", ["white", "spikes", "heavy tails"])
-def test_a_season_of_the_size_of_the_noise_is_found(shape, expected, step_minutes, days, kind) -> None:  # type: ignore[no-untyped-def]
+def test_a_season_of_the_size_of_the_noise_is_found(shape, expected, step_minutes, days, kind) -> None:
     times = clock(step_minutes, days)
     rng = np.random.default_rng(3)
     values = 1.2 * shape(times) + noise(kind, (40, times.size), rng)

@@ -26,7 +26,7 @@ class Bench:
             names = {"query_key": "q", "model_alias": f"m{k}", "scheduler_alias": "s", "preset": "default"}
             self.groups.append(Group(model, QUERY, resolve(model, QUERY, 1.01), names, self.pool, self.metrics))
         values = {"fit_window_ms": 10 * M, "infer_every_ms": M, "max_lookback_ms": 30 * M, **limits}
-        bounds = Limits(**values)  # type: ignore[arg-type]
+        bounds = Limits(**values)
         parts = (self.reader, self.writer, self.pool, self.metrics)
         self.is_stopping = False
         self.unit = Unit("s", QUERY, self.groups, bounds, *parts, lambda: self.is_stopping)

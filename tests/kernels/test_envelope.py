@@ -35,7 +35,7 @@ def predicted(model: TemporalEnvelope, frame: Frame) -> tuple[F64, ...]:
     prediction, _ = model.infer(model.fresh(frame.series, frame), frame)
     band = prediction.yhat, prediction.yhat_lower, prediction.yhat_upper, prediction.unusual
     assert all(column is not None for column in band)
-    return band  # type: ignore[return-value]
+    return band
 
 
 def twin(model: TemporalEnvelope, frame: Frame) -> F64:

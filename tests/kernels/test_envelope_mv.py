@@ -68,7 +68,7 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(("n_channels", "rank"), [(2, 2), (7, 0), (7, 3), (12, 4)])
 def test_it_computes_what_its_page_says(n_channels: int, rank: int, settings: dict[str, object]) -> None:
-    rates = TemporalEnvelopeMultivariate(**settings).joint_rates(STEP_MS)._replace(memory=400.0)  # type: ignore[arg-type]
+    rates = TemporalEnvelopeMultivariate(**settings).joint_rates(STEP_MS)._replace(memory=400.0)
     y, state = channels(n_channels, 700), fresh(n_channels, rank)
     twin = Envelope(rates, state.sketch, n_channels, BINS)
     clock = places(700)

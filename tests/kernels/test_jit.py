@@ -55,8 +55,7 @@ def test_constants_in_calls_make_no_further_versions() -> None:
 
     x = 1.0 + 2.0 * (1 + 2 + 3)
     assert both(1.0) == (x + 5.0) + (x + 12.0)
-    # To the type checker a kernel is the function it was made of.
-    assert len(add.overloads) == 1  # type: ignore[attr-defined]
+    assert len(add.overloads) == 1
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")

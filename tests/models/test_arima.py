@@ -96,9 +96,9 @@ def test_one_by_one_equals_at_once_with_gaps_and_pieces() -> None:
     singles = []
     for t in range(later.size):
         prediction, state = model.infer(state, frame_of(later[t : t + 1], N_FIT + t))
-        singles.append([yhat(prediction)[0], prediction.yhat_upper[0, 0]])  # type: ignore[index]
+        singles.append([yhat(prediction)[0], prediction.yhat_upper[0, 0]])
     assert whole.yhat_upper is not None
-    assert_allclose(singles, np.transpose([whole.yhat[0], whole.yhat_upper[0]]), rtol=1e-12)  # type: ignore[index]
+    assert_allclose(singles, np.transpose([whole.yhat[0], whole.yhat_upper[0]]), rtol=1e-12)
     for name, column in after.columns.items():
         assert_allclose(column, state.columns[name], rtol=1e-12)
 
@@ -112,8 +112,8 @@ def test_one_by_one_equals_at_once_after_a_gap_of_gathered_spans() -> None:
     singles = []
     for t in range(later.size):
         prediction, state = model.infer(state, frame_of(later[t : t + 1], N_FIT + t))
-        singles.append(prediction.yhat_upper[0, 0])  # type: ignore[index]
-    assert_allclose(singles, whole.yhat_upper[0], rtol=1e-12)  # type: ignore[index]
+        singles.append(prediction.yhat_upper[0, 0])
+    assert_allclose(singles, whole.yhat_upper[0], rtol=1e-12)
 
 
 def test_steps_that_are_left_out_are_a_gap() -> None:

@@ -118,7 +118,7 @@ def test_warm_up_is_the_same_in_one_batch_as_point_by_point(name: str) -> None:
     for trial in range(len(model.trials(HOUR))):
         own = model.trials(HOUR).model(trial).warm_up
         prediction = Prediction(np.zeros((1, 60)), seen=np.array([0]))
-        (seen,) = _widened(prediction, np.ones(1), own, model.warm_up).seen  # type: ignore[misc]
+        (seen,) = _widened(prediction, np.ones(1), own, model.warm_up).seen
         assert seen + own == model.warm_up
     policy = score.Policy()
     later = frame(values[:, 316:], 316)

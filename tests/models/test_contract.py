@@ -56,28 +56,28 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 CLASSES = available()
 VARIANTS: list[Any] = [pytest.param(kind(**ARGUMENTS.get(a, {})), id=a) for a, kind in CLASSES.items()]
 if "zscore_online" in CLASSES:
-    VARIANTS.append(pytest.param(CLASSES["zscore_online"](decay=0.99, history_strength=2.0), id="zscore_online, decay"))  # type: ignore[call-arg]
+    VARIANTS.append(pytest.param(CLASSES["zscore_online"](decay=0.99, history_strength=2.0), id="zscore_online, decay"))
 if "mad_online" in CLASSES:
-    VARIANTS.append(pytest.param(CLASSES["mad_online"](decay=0.99, history_strength=2.0), id="mad_online, decay"))  # type: ignore[call-arg]
+    VARIANTS.append(pytest.param(CLASSES["mad_online"](decay=0.99, history_strength=2.0), id="mad_online, decay"))
 if "holtwinters" in CLASSES:
     damped = CLASSES["holtwinters"](**ARGUMENTS["holtwinters"], args={"trend": "add", "damped_trend": True})
     VARIANTS.append(pytest.param(damped, id="holtwinters, trend"))
     VARIANTS.append(pytest.param(CLASSES["holtwinters"](), id="holtwinters, season found"))
 if "std" in CLASSES:
-    robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)  # type: ignore[call-arg]
+    robust = CLASSES["std"](**ARGUMENTS["std"], args={"robust": True}, decay=0.99)
     VARIANTS.append(pytest.param(robust, id="std, robust"))
-    VARIANTS.append(pytest.param(CLASSES["std"](period=[DAY, 2 * DAY]), id="std, two periods"))  # type: ignore[call-arg]
+    VARIANTS.append(pytest.param(CLASSES["std"](period=[DAY, 2 * DAY]), id="std, two periods"))
     VARIANTS.append(pytest.param(CLASSES["std"](), id="std, period found"))
 if "quantile_online" in CLASSES:
     season = {"seasonal_interval": Duration(DAY * STEP_MS), "min_subseason": Duration(6 * STEP_MS)}
     parts = CLASSES["quantile_online"](**season, iqr_threshold=1.0, decay=0.99)
     VARIANTS.append(pytest.param(parts, id="quantile_online, parts of the day"))
 if "isolation_forest_univariate" in CLASSES:
-    clocks = CLASSES["isolation_forest_univariate"](seasonal_features=["hod"], contamination=0.1)  # type: ignore[call-arg]
+    clocks = CLASSES["isolation_forest_univariate"](seasonal_features=["hod"], contamination=0.1)
     VARIANTS.append(pytest.param(clocks, id="isolation_forest_univariate, hour"))
 if "auto" in CLASSES:
     for tuned in ("std", "holtwinters"):
-        model = CLASSES["auto"](tuned_class_name=tuned, optimization_params=TUNING)  # type: ignore[call-arg]
+        model = CLASSES["auto"](tuned_class_name=tuned, optimization_params=TUNING)
         VARIANTS.append(pytest.param(model, id=f"auto, {tuned}"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 

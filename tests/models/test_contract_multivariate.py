@@ -42,7 +42,7 @@ VARIANTS: list[Any] = [
 ]
 VARIANTS.append(pytest.param(JointModel(**CONTRIBUTION), id="a small one"))
 if "isolation_forest_multivariate" in CLASSES:
-    clocks = CLASSES["isolation_forest_multivariate"](seasonal_features=["hod"], contamination=0.02, **CONTRIBUTION)  # type: ignore[call-arg]
+    clocks = CLASSES["isolation_forest_multivariate"](seasonal_features=["hod"], contamination=0.02, **CONTRIBUTION)
     VARIANTS.append(pytest.param(clocks, id="isolation_forest_multivariate, hour"))
 every_model = pytest.mark.parametrize("model", VARIANTS)
 

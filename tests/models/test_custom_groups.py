@@ -55,7 +55,7 @@ def test_times_at_which_a_channel_is_missing_are_neither_fitted_nor_scored() -> 
     feed(bench, 1, 40.0, 10.0)
     bench.unit.infer(T0 + M)
     assert scores(bench) == {-1: 0.0, 1: 2.0}
-    model = bench.group.state.group_columns["model"][0]  # type: ignore[union-attr]
+    model = bench.group.state.group_columns["model"][0]
     assert model.n_samples_seen_ == 9
 
 
@@ -67,7 +67,7 @@ def test_channels_of_one_query_are_told_apart_by_their_labels() -> None:
     bench.unit.fit(T0)
     names = bench.group._channels.names(np.arange(3))
     assert names == ['cpu{"core":"0"}', 'cpu{"core":"1"}', "mem"]
-    assert set(bench.group.state.group_columns["model"][0].__dict__) >= {"total", "count"}  # type: ignore[union-attr]
+    assert set(bench.group.state.group_columns["model"][0].__dict__) >= {"total", "count"}
 
 
 @pytest.mark.parametrize("step", [1, 6])
@@ -126,7 +126,7 @@ def test_policies_are_the_operators_to_apply() -> None:
     bench.unit.fit(T0 - M)
     bench.unit.infer(T0)
     assert scores(bench) == {-1: 0.0, 0: 0.0}
-    assert bench.group.state.group_columns["model"][0].detection_direction == "above_expected"  # type: ignore[union-attr]
+    assert bench.group.state.group_columns["model"][0].detection_direction == "above_expected"
 
 
 def test_files_are_scored_with_columns_named_as_in_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

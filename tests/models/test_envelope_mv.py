@@ -146,7 +146,7 @@ def test_a_channel_out_of_its_range_is_never_hidden_and_to_blame() -> None:
     values = channels()
     values[4, PAST + 9] = 1000
     queries = [Query(f"q{k}", "up", STEP_MS, data_range=(0.0, 999.0)) for k in range(6)]
-    model = TemporalEnvelopeMultivariate(min_dev_from_expected=(1e6, 1e6), anomaly_score_outside_data_range=7.0)  # type: ignore[arg-type]
+    model = TemporalEnvelopeMultivariate(min_dev_from_expected=(1e6, 1e6), anomaly_score_outside_data_range=7.0)
     columns = after(model, values, queries)
     assert columns["anomaly_score"][0, 9] == 7
     assert columns["contribution"][4, 9] == 1
@@ -157,7 +157,7 @@ def test_scale_widens_bands_and_lowers_all_that_the_channels_add() -> None:
     values = channels()
     values[:, PAST + 30 : PAST + 60] += 4
     once, twice = after(TemporalEnvelopeMultivariate(), values), after(
-        TemporalEnvelopeMultivariate(scale=(2.0, 2.0)), values  # type: ignore[arg-type]
+        TemporalEnvelopeMultivariate(scale=(2.0, 2.0)), values
     )  # fmt: skip
     assert_allclose(twice["yhat_upper"] - twice["yhat"], 2 * (once["yhat_upper"] - once["yhat"]), rtol=1e-6)
     assert_allclose(twice["anomaly_score"], once["anomaly_score"] / 2, rtol=1e-6)

@@ -95,7 +95,7 @@ def test_between_2_and_50_in_10000_rows_of_clean_groups_are_above_one(kind: str)
 @pytest.mark.parametrize("kind", ["independent", "autoregressive", "heavy tails", "counts"])
 def test_the_same_holds_however_channels_are_aggregated(kind: str, aggregation: str) -> None:
     values = KINDS[kind](np.random.default_rng(9), 12, N_WARM + N_SCORED)
-    model = TemporalEnvelopeMultivariate(score_aggregation=aggregation)  # type: ignore[arg-type]
+    model = TemporalEnvelopeMultivariate(score_aggregation=aggregation)
     assert 0.02 <= share_above_one(model, values) <= 0.5
 
 

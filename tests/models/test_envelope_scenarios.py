@@ -49,7 +49,7 @@ def changed(begin: int, end: int | None, by: F64 | float) -> F64:
 
 
 def per_day(found: B1) -> list[int]:
-    return found.reshape(-1, DAY).sum(axis=1).tolist()  # type: ignore[no-any-return]
+    return found.reshape(-1, DAY).sum(axis=1).tolist()
 
 
 def test_nothing_wrong_alarms_less_than_once_a_day() -> None:

@@ -53,7 +53,7 @@ def test_with_its_hour_a_value_is_anomalous_that_is_usual_at_another_hour() -> N
     probe[30] = values[-48 + 36]  # halfway up, six hours after which it is at its height
     results = []
     for features in ([], ["hod"]):
-        model = IsolationForest(contamination=Contamination(0.01), seasonal_features=features)  # type: ignore[arg-type]
+        model = IsolationForest(contamination=Contamination(0.01), seasonal_features=features)
         state = fit(model, [hours(values[None, :-48])], POOL)
         start_ms = START_MS + (times.size - 48) * HOUR_MS
         results.append(scores(model, state, hours(probe[None], start_ms))[0])

@@ -33,8 +33,7 @@ def test_a_quoted_number_is_the_number(class_name: str, quoted: dict[str, Any], 
 
 
 def test_less_than_the_recommended_number_of_channels_may_be_the_limit() -> None:
-    # Any model may come of it.
-    assert make_model("temporal_envelope_multivariate", {"max_channels": 50})[0].max_channels == 50  # type: ignore[attr-defined]
+    assert make_model("temporal_envelope_multivariate", {"max_channels": 50})[0].max_channels == 50
     with pytest.raises(ConfigError, match="recommended_max_channels"):
         make_model("temporal_envelope_multivariate", {"max_channels": 50, "recommended_max_channels": 60})
 

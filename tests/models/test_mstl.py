@@ -71,7 +71,7 @@ def test_one_by_one_equals_at_once() -> None:
         prediction, state = model.infer(state, frame_of(y[:, N + t : N + t + 1], N + t))
         singles.append((prediction.yhat, prediction.yhat_upper))
     for k, column in enumerate((whole.yhat, whole.yhat_upper)):
-        assert_allclose(np.concatenate([s[k] for s in singles], axis=1), column, rtol=1e-12)  # type: ignore[arg-type]
+        assert_allclose(np.concatenate([s[k] for s in singles], axis=1), column, rtol=1e-12)
     for name, column in after.columns.items():
         assert_allclose(state.columns[name], column, rtol=1e-12)
 

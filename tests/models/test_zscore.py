@@ -24,7 +24,7 @@ def fitted(model: OnlineZscore, values: np.ndarray) -> State:
     return fit(model, [frame_of(values)], POOL)
 
 
-def next_frame(values: np.ndarray, after: np.ndarray):  # type: ignore[no-untyped-def]
+def next_frame(values: np.ndarray, after: np.ndarray):
     return frame_of(values, START_MS + STEP_MS * after.shape[1])
 
 

@@ -242,7 +242,7 @@ def test_a_reading_given_up_half_way_leaves_nothing_waiting() -> None:
     reader = reader_of(Server(), metrics)
     reading = reader.read(QUERY, minutes(40), "s")
     next(reading)
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
     reader._executor.shutdown(wait=True)
     assert sample(metrics, "vmanomaly_reader_processing_tasks_queued") == 0
     reader.close()

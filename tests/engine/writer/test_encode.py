@@ -180,5 +180,5 @@ def test_read_only_and_foreign_layouts_are_taken() -> None:
     batch = simple_batch(3, 2)
     for column in (np.asfortranarray(batch.output.columns["y"]), batch.output.columns["y"].copy()):
         column.setflags(write=False)
-        batch.output.columns["y"] = column  # type: ignore[index]
+        batch.output.columns["y"] = column
         assert cells(list(encoder().encode(batch))) == expected_cells(batch)
