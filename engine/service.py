@@ -316,7 +316,7 @@ def run(config: Config, reload: Reload | None = None) -> int:
     log.info("%s: stopping", signal.Signals(number).name if received else "broken")
     clean = service.stop(asked_s)
     for number, handler in previous.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.signal(number, handler)  # type: ignore[arg-type]  # it is what `signal` gave
     log.info("stopped%s", "" if clean else "; work that was under way has been cut short")
     if not clean:
         # Threads that hang in the network or compute must not hold the exit; all that counts has been flushed.

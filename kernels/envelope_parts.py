@@ -255,7 +255,7 @@ def learn_base(s: F64, error: float, season: float, rates: Rates) -> float:
         s[BASE] = s[CALM] - season
         s[SHIFTED] = 0.0
     else:
-        s[BASE] += s[SLOPE] + 1.0 * rate * taken
+        s[BASE] += s[SLOPE] + rate * taken
         if n > 2.0 * rates.day_points:
             s[SLOPE] += 0.25 * rate * rate * taken  # critically damped
     return min(max(error, -wide), wide)

@@ -41,7 +41,7 @@ def bench(**options: object) -> int:
     from engine.bench.command import Options, run
 
     try:
-        return run(Options(**options))  # type: ignore[arg-type]
+        return run(Options(**options))  # type: ignore[arg-type]  # click has checked them
     except ConfigError as err:
         raise click.ClickException("\n  ".join(["the settings do not go together:", *err.problems])) from err
     except EngineError as err:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _measure(task: Task, unit: Unit, writer: Writer, metrics: Metrics) -> Found:
         need(watch.run(lambda: unit.fit(task.end_ms)).is_fitted, task.model)
     fit_bytes = read.since() // len(fits)
     for k, watch in enumerate(ticks):
-        watch.run(lambda k=k: _one_tick(unit, writer, task.end_ms + (k + 1) * task.step_ms))  # type: ignore[misc]
+        watch.run(partial(_one_tick, unit, writer, task.end_ms + (k + 1) * task.step_ms))
     tick_bytes = read.since() // len(ticks)
     rows = [
         row("whole fit", fits[1:], task.n_series, task.n_series * n_steps, fit_bytes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -59,8 +60,8 @@ def _reading(task: Task, decoder: Decoder, window: Window, name: str) -> tuple[l
         n_bytes += len(body)
         for decode_watch, pack_watch in zip(decoding, packing, strict=True):
             copy = bytearray(body)  # a decoder may write into what it is given
-            samples = decode_watch.run(lambda copy=copy: decoder.decode(copy)).samples  # type: ignore[misc]
-            frame = pack_watch.run(lambda s=samples, p=piece: pack(s, p))  # type: ignore[misc]
+            samples = decode_watch.run(partial(decoder.decode, copy)).samples
+            frame = pack_watch.run(partial(pack, samples, piece))
         frames.append(frame)
     counts = task.n_series, task.n_series * window.n_steps
     rows = [row(f"decode {name}", decoding[1:], *counts, n_bytes), row(f"pack {name}", packing[1:], *counts)]

@@ -180,12 +180,16 @@ def fit_rows(model: Model, blocks: Iterable[Frame], pool: Pool, n_series: int | 
     if n_series is None:
         n_series = sum(frame.shape[0] for frame in blocks) if isinstance(blocks, Sequence) else 0
     fitter = model.begin_fit(n_series, pool.n_workers)
-    parts = []
+    parts: list[State] = []
     for frame in blocks:
-        parts += pool.map_rows(lambda a, b, f=frame: fitter.fit_rows(f.rows(a, b)), *_room(frame))  # type: ignore[misc]
+        parts += _fit_block(fitter, frame, pool)
     if not parts:
         raise ModelError("no series with data in the fit window")
     return State.concat(parts)
+
+
+def _fit_block(fitter: RowsFit, frame: Frame, pool: Pool) -> list[State]:
+    return pool.map_rows(lambda a, b: fitter.fit_rows(frame.rows(a, b)), *_room(frame))
 
 
 def fit(model: Model, blocks: Iterable[Frame], pool: Pool) -> State:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from engine.models.args import CustomFile
@@ -22,9 +24,9 @@ def settle(model: Model, default: CustomFile) -> Model:
     return _kind_of(load_class(found.file))(**{name: getattr(found, name) for name in found.__struct_fields__})
 
 
-def _kind_of(theirs: type) -> type[Custom]:
+def _kind_of(theirs: type[Any]) -> type[Custom]:
     is_online = issubclass(theirs, OnlineModel)
-    if theirs.is_multivariate:  # type: ignore[attr-defined]
+    if theirs.is_multivariate:
         return OnlineMultivariateCustom if is_online else MultivariateCustom
     if issubclass(theirs, RollingModel):
         return RollingCustom

@@ -88,7 +88,7 @@ def _package() -> tuple[ModuleType, ModuleType]:
     """`model` and `model.model`."""
     package, base = ModuleType("model"), ModuleType("model.model")
     package.__path__ = []
-    package.model = base  # type: ignore[attr-defined]
+    package.model = base  # type: ignore[attr-defined]  # as an import does
     for name in custom_base.__all__:
         setattr(base, name, getattr(custom_base, name))
     return package, base

@@ -53,7 +53,7 @@ def score(files: tuple[str, ...], **options: object) -> int:
     from engine.offline.score_command import Options, run
 
     try:
-        return run(Options(files=files, **options))  # type: ignore[arg-type]
+        return run(Options(files=files, **options))  # type: ignore[arg-type]  # click has checked them
     except ConfigError as err:
         raise click.ClickException("\n  ".join(["the model's arguments:", *err.problems])) from err
     except EngineError as err:
@@ -111,7 +111,7 @@ def describe(files: tuple[str, ...], **options: object) -> int:
     from engine.offline.describe_command import Options, run
 
     try:
-        return run(Options(files=files, **options))  # type: ignore[arg-type]
+        return run(Options(files=files, **options))  # type: ignore[arg-type]  # click has checked them
     except ConfigError:
         raise
     except EngineError as err:

@@ -63,7 +63,7 @@ def read_sheet(path: str, chooser: Chooser) -> Sheet:
 
 
 def _read_stream(stream: BinaryIO, where: str, chooser: Chooser) -> Sheet:
-    # `peek` may give less than is there, never less than a file's first bytes.
+    # `peek` may give less than is there, never less than a file's first bytes. Any binary stream has what it needs.
     ahead = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
     if ahead.peek(2).startswith(_GZIP):
         ahead = io.BufferedReader(gzip.GzipFile(fileobj=ahead), _BUFFER_BYTES)

@@ -70,7 +70,7 @@ def write_rows(path: Path, points: Points, columns: Mapping[str, F64], pool: Poo
                 _write_parquet(part, points, columns)
             elif path.name.endswith(".gz"):
                 with gzip.open(part, "wb", compresslevel=4) as packed:
-                    _write_csv(packed, points, columns, pool)  # type: ignore[arg-type]
+                    _write_csv(packed, points, columns, pool)  # type: ignore[arg-type]  # it is written to
             else:
                 with part.open("wb") as stream:
                     _write_csv(stream, points, columns, pool)
