@@ -175,10 +175,11 @@ def test_answers_that_are_no_matrix_are_errors_and_nothing_is_counted_as_receive
         (httpx.RemoteProtocolError("Server disconnected"), "connection_error"),
         (httpx.ConnectTimeout(""), "timeout"),
         (httpx.DecodingError("incorrect header check"), "io_error"),
+        (ValueError("label empty"), "io_error"),
     ],
 )
 def test_failures_without_an_answer_have_their_codes(
-    error: httpx.HTTPError, code: str, monkeypatch: pytest.MonkeyPatch
+    error: Exception, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_range, "_FIRST_DELAY_S", 0.001)
 

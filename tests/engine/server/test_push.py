@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 
 from engine.errors import StartError
@@ -161,6 +162,17 @@ def test_a_token_that_no_header_can_hold_is_a_failed_push(caplog: pytest.LogCapt
     assert not pusher.push()
     assert "failed" in caplog.text
     assert "cret" not in caplog.text
+
+
+def test_a_push_that_cannot_be_made_is_a_failed_push(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise AttributeError("broken")
+
+    monkeypatch.setattr(httpx.Client, "post", fails)
+    assert not Pusher(PushSettings(url="http://127.0.0.1:1"), Metrics(), port=1).push()
+    assert "broken" in caplog.text
 
 
 def test_a_password_in_the_url_is_not_shown(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
