@@ -56,6 +56,9 @@ class LocalWriter:
     def submit(self, batch: Batch) -> None:
         """Queue a batch; never waits for the file."""
         with self._changed:
+            if self._is_closing:
+                self._give_up(batch, "shutdown", "the service stops")
+                return
             self._queue.append(batch)
             while len(self._queue) > 1 and sum(b.output.size_bytes for b in self._queue) > QUEUE_BYTES:
                 self._give_up(self._queue.popleft(), "queue_full", "the queue is full")
@@ -79,13 +82,17 @@ class LocalWriter:
             return self._changed.wait_for(lambda: not self._queue and not self._under_way, timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Write what can be written in the time given, then stop."""
+        """Write what can be written in the time given, then stop; what is then lost is counted and logged."""
         self.drain(timeout_s)
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
         self._file.interrupt()
         self._thread.join(timeout_s)
+        with self._changed:
+            for batch in (*self._under_way, *self._queue):
+                self._give_up(batch, "shutdown", "the service stops")
+            self._queue.clear()
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S

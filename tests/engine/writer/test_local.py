@@ -170,6 +170,21 @@ def test_a_full_queue_gives_up_its_oldest_batch(tmp_path: Path, monkeypatch: pyt
     assert lost >= 10 * (40 - local.AT_ONCE - 1)
 
 
+def test_what_is_left_at_a_stop_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    foreign = tmp_path / "foreign.db"
+    foreign.write_text("not a database " * 500)
+    metrics, table = Metrics(), SeriesTable()
+    writer = LocalWriter(LocalWriterSettings(path=str(foreign)), metrics)
+    for k in range(3):
+        writer.submit(batch(table, [{"n": str(k)}], y=[range(10)]))
+    assert not writer.drain(0.5)
+    writer.close(0.1)
+    writer.submit(batch(table, [{"n": "late"}], y=[range(10)]))
+    labels = {"url": str(foreign), **CODES, "reason": "shutdown"}
+    assert metrics.registry.get_sample_value("vmanomaly_writer_datapoints_dropped_total", labels) == 40
+    assert caplog.text.count("are lost: the service stops") == 4
+
+
 def test_a_full_disk_is_waited_out(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, table, labels = small_disk / "out.db", SeriesTable(), [{"n": str(n)} for n in range(2_000)]
     filler = fill(small_disk, (8 << 20) - (720 << 10))
