@@ -312,6 +312,11 @@ class Output:
     def size_bytes(self) -> int:
         return sum(c.nbytes for c in self.columns.values())
 
+    @property
+    def n_points(self) -> int:
+        """Cells that are written."""
+        return sum(int(np.count_nonzero(np.isfinite(c))) for c in self.columns.values())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:

@@ -197,8 +197,7 @@ class Group:
             if self.keeps_consumed:
                 self._consumed.append(frame)
             frame, batches = self._advance(frame, table)
-            columns = [column for batch in batches for column in batch.output.columns.values()]
-            produced = sum(int(np.count_nonzero(np.isfinite(c))) for c in columns)
+            produced = sum(batch.output.n_points for batch in batches)
             if produced == 0:
                 log.debug("Skipping run for stage infer: no valid datapoints produced")
                 return []

@@ -52,7 +52,7 @@ from kernels.envelope_threshold import learn_peak, learn_tail, threshold, usual_
 from kernels.profile import profile_at, profile_learn
 
 # The square of anything larger is not a number that sums could hold.
-_LARGEST = 1e150
+LARGEST = 1e150
 
 
 @lean_kernel
@@ -91,7 +91,7 @@ def envelope_run(
         row = Rows(s, state.hours[i], state.peaks[i], state.profile[i], state.visits[i])
         for t in range(n_steps):
             value = y[i, t]
-            is_point = abs(value) <= _LARGEST
+            is_point = abs(value) <= LARGEST
             if s[COUNT] == 0.0:
                 if writes:
                     band_out[:, i, t] = math.nan

@@ -7,7 +7,7 @@ import math
 from kernels._jit import F64, I64, fast_kernel, kernel
 
 # The square of anything larger is not a number that sums could hold.
-_LARGEST = 1e150
+LARGEST = 1e150
 
 
 @kernel
@@ -35,7 +35,7 @@ def ewm_update(y: F64, decay: float, weight: F64, mean: F64, rest: F64, m2: F64,
         w, mu, low, s, n = weight[i], mean[i], rest[i], m2[i], seen[i]
         for t in range(n_steps):
             x = y[i, t]
-            if abs(x) <= _LARGEST:
+            if abs(x) <= LARGEST:
                 n += 1
                 w, mu, low, s = _learn(x, decay, w, mu, low, s)
         weight[i], mean[i], rest[i], m2[i], seen[i] = w, mu, low, s, n
@@ -88,7 +88,7 @@ def ewm_predict_update(
                 center, margin = mu, threshold * math.sqrt(s / w)
             yhat[i, t], lower[i, t], upper[i, t] = center, center - margin, center + margin
             x = y[i, t]
-            if abs(x) <= _LARGEST:
+            if abs(x) <= LARGEST:
                 n += 1
                 w, mu, low, s = _learn(x, decay, w, mu, low, s)
         weight[i], mean[i], rest[i], m2[i], seen[i] = w, mu, low, s, n
@@ -109,7 +109,7 @@ def moments_add(y: F64, weight: F64, mean: F64, rest: F64, m2: F64, seen: I64) -
         w, shift = weight[i], mean[i]
         if w == 0.0:
             for t in range(n_steps):
-                if abs(y[i, t]) <= _LARGEST:
+                if abs(y[i, t]) <= LARGEST:
                     shift = y[i, t]
                     break
         count, total, squares = _shifted_sums(y[i], shift)
@@ -130,7 +130,7 @@ def _shifted_sums(row: F64, shift: float) -> tuple[float, float, float]:
     count, total, squares = 0.0, 0.0, 0.0
     for t in range(row.size):
         x = row[t]
-        is_sample = abs(x) <= _LARGEST
+        is_sample = abs(x) <= LARGEST
         d = x - shift if is_sample else 0.0
         count += 1.0 if is_sample else 0.0
         total += d

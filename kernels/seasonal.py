@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels._jit import F64, I64, kernel
 
-_LARGEST = 1e150
+LARGEST = 1e150
 # Six times the median of a normal residual, where STL's own weights end, in standard deviations.
 _ROBUST_LIMIT = 4.05
 
@@ -60,7 +60,7 @@ def advance_row(
         yhat[t] = state[0] + effect[t] if seen > 0 else math.nan
         spread = math.sqrt(state[2] / state[1]) if state[1] > 0.0 else 0.0
         half[t] = threshold * spread if seen > 0 else math.nan
-        if not abs(y[t]) <= _LARGEST:
+        if not abs(y[t]) <= LARGEST:
             continue
         if seen == 0:
             state[0], season[j], seen = y[t], 0.0, 1

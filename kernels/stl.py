@@ -9,14 +9,12 @@ import numpy as np
 from kernels._jit import F64, I64, kernel
 from kernels.layout import ends, level_out, two_way
 from kernels.loess import Table, smooth, smooth_cycles
-from kernels.seasonal import advance_row
+from kernels.seasonal import LARGEST, advance_row
 
 # A decomposition's smoothers: of long and short subseries of phases, of the trend, of the low-pass filter.
 Tables = tuple[Table, Table, Table, Table]
 # Positions in the options.
 SEASONAL_DEGREE, TREND_DEGREE, LOW_PASS_DEGREE, INNER, OUTER = range(5)
-
-_LARGEST = 1e150
 
 
 @kernel
@@ -169,7 +167,7 @@ def _center(y: F64, out: F64) -> tuple[int, float]:
     n_points, shift = 0, 0.0
     for t in range(y.size):
         out[t] = math.nan
-        if abs(y[t]) <= _LARGEST:
+        if abs(y[t]) <= LARGEST:
             if n_points == 0:
                 shift = y[t]
             out[t] = y[t] - shift

@@ -16,6 +16,7 @@ from engine.config.report import Report
 from engine.config.sections import Parts
 from engine.errors import StartError
 from engine.http import tenant_in, tls_context
+from engine.reader.settings import full_tenant
 from engine.server.settings import AuthSettings, MonitoringSettings, ServerSettings
 
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,13 +42,8 @@ def check_url_tenant(url: str, tenant: str | None, path: str, report: Report, ke
     key : path of the URL.
     """
     named = tenant_in(urlsplit(url).path) if _is_url(url) else None
-    if tenant and named is not None and _whole(tenant) != _whole(named):
+    if tenant and named is not None and full_tenant(tenant) != full_tenant(named):
         report.bad(path, tenant, f"expected {named}, the tenant in {key}, or a URL without one")
-
-
-def _whole(tenant: str) -> str:
-    """A tenant with its project, which is 0 if not said."""
-    return tenant if ":" in tenant or tenant == "multitenant" else f"{tenant}:0"
 
 
 def check_connection(part: Any, path: str, report: Report) -> None:

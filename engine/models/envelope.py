@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engine.frame import I64, Frame, Prediction, State
 from engine.models.envelope_args import EnvelopeModel
 from engine.models.envelope_calendar import calendar, n_bins
-from kernels.envelope import envelope_run
+from kernels.envelope import LARGEST, envelope_run
 from kernels.envelope_state import COUNT, N_HOURS, N_QUARTERS, N_SCALARS, N_SCALES, Rows
 
 _BANDS = ("yhat", "yhat_lower", "yhat_upper")
@@ -53,7 +53,7 @@ class TemporalEnvelope(EnvelopeModel, frozen=True, kw_only=True, tag_field="clas
             for b, name in enumerate(_BANDS)
             for j, offset in enumerate(self.forecast_at)
         }
-        return Prediction(band[0], band[1], band[2], extra=extra, seen=seen, unusual=unusual, largest=1e150), new
+        return Prediction(band[0], band[1], band[2], extra=extra, seen=seen, unusual=unusual, largest=LARGEST), new
 
     def _run(
         self, state: State, frame: Frame, ahead_ms: list[int], out: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]

@@ -18,10 +18,9 @@ from engine.models.civil import laid_out, season_places
 from engine.models.mstl import decompose, known_effects, last_by_phase, learn_errors, stretches
 from engine.models.periods import find_periods, rows_by_period
 from kernels.loess import loess_table
-from kernels.seasonal import seasonal_update
+from kernels.seasonal import LARGEST, seasonal_update
 from kernels.stl import Tables, fit_stl
 
-_LARGEST = 1e150
 Odd = Annotated[int, Meta(ge=3)]
 Degree = Annotated[int, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -162,7 +161,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
 
     def _without_longer(self, values: F64, places: I64, args: StlArgs, columns: Mapping[str, NDArray[Any]]) -> F64:
         """Values less the effects of all seasons but the shortest, whose last ones become columns."""
-        values = np.where(np.abs(values) <= _LARGEST, values, np.nan)
+        values = np.where(np.abs(values) <= LARGEST, values, np.nan)
         known = [period for period in self.periods if places.size >= 2 * period]
         effects, _ = decompose(
             values, known, args.options, lambda k: smoothers(known[k], self._smoothed(k), places.size)
@@ -198,7 +197,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
                     new[name][rows] = column
         parts = {"resid": frame.values - yhat, "seasonal": effect, "trend": yhat - effect}
         extra = {name: parts[name] for name in self.provide_series or () if name in parts}
-        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen, largest=_LARGEST)
+        prediction = Prediction(yhat, yhat - half, yhat + half, extra=extra, seen=seen, largest=LARGEST)
         return prediction, state.updated(**new)
 
     def _advance(
@@ -221,7 +220,7 @@ class SeasonalTrend(Model, frozen=True, kw_only=True, tag_field="class", tag="st
             known = known_effects(longer, at)
             out = [np.empty(known.shape) for _ in range(3)]
             self._advance(values - known, at % self.periods[0], new, *out)
-            learn_errors(longer, at, np.where(np.abs(values) <= _LARGEST, values - known - out[0], np.nan), gains)
+            learn_errors(longer, at, np.where(np.abs(values) <= LARGEST, values - known - out[0], np.nan), gains)
             yhat[:, part], half[:, part], effect[:, part] = out[0] + known, out[1], out[2] + known
 
     def _seen(self, state: State) -> I64:

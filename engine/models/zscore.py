@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.frame import F64, I64, Frame, Prediction, State
 from engine.models.base import Model
-from kernels.ewm import ewm_predict_update, ewm_update, moments_add
+from kernels.ewm import LARGEST, ewm_predict_update, ewm_update, moments_add
 
 
 class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zscore_online"):
@@ -56,7 +56,7 @@ class OnlineZscore(Model, frozen=True, kw_only=True, tag_field="class", tag="zsc
         yhat, lower, upper = (np.empty(frame.shape) for _ in range(3))
         seen = new["seen"].copy()
         ewm_predict_update(frame.values, self.decay, self.z_threshold, *_arrays(new), yhat, lower, upper)
-        prediction = Prediction(yhat, lower, upper, seen=seen, largest=1e150)
+        prediction = Prediction(yhat, lower, upper, seen=seen, largest=LARGEST)
         return prediction, state.updated(**new)
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from engine.disk.files import lock
 from engine.errors import StartError, StateError
 from engine.frame import Batch
@@ -50,12 +48,7 @@ class GivenUp:
 
     @property
     def n_points(self) -> int:
-        return count_points(self.batch)
-
-
-def count_points(batch: Batch) -> int:
-    """Points that a batch has to write."""
-    return sum(int(np.isfinite(column).sum()) for column in batch.output.columns.values())
+        return self.batch.output.n_points
 
 
 class Spool:

@@ -149,7 +149,7 @@ class LocalWriter:
         self._metrics.write_seconds.labels(*labels).observe(time.perf_counter() - encoded)
         self._metrics.sent_bytes.labels(*labels).inc(sum(column.nbytes for column in points.values()))
         self._metrics.sent_series.labels(*labels).inc(len(np.unique(points["series"])) * len(names))
-        self._metrics.sent_points.labels(*labels).inc(_n_finite(batch))
+        self._metrics.sent_points.labels(*labels).inc(batch.output.n_points)
 
     def _extend(self, connection: Connection, names: list[str]) -> None:
         """Make the table, and columns for outputs that it does not have yet."""
@@ -211,7 +211,7 @@ class LocalWriter:
         return labels
 
     def _give_up(self, batch: Batch, reason: str, text: str) -> None:
-        n_points = _n_finite(batch)
+        n_points = batch.output.n_points
         self._metrics.dropped_points.labels(*self._labels(batch), reason).inc(n_points)
         log.error("%s: %d points of query %r are lost: %s", self._url, n_points, batch.query_key, text)
 
@@ -229,7 +229,3 @@ def _points(batch: Batch, names: list[str]) -> dict[str, Any]:
         "t": np.tile(output.timestamps_ms, output.series.size)[keep],
         **{f"c{k}": columns[k][keep] for k in range(len(names))},
     }
-
-
-def _n_finite(batch: Batch) -> int:
-    return sum(int(np.count_nonzero(np.isfinite(column))) for column in batch.output.columns.values())

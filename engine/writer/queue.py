@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.frame import Batch
-from engine.spool.spool import Entry, GivenUp, Spool, count_points
+from engine.spool.spool import Entry, GivenUp, Spool
 from engine.writer.encode import Body
 
 
@@ -30,7 +30,7 @@ class Delivery:
 
     def n_left(self) -> int:
         """Points that nothing has happened to yet."""
-        return count_points(self.batch) - self.n_settled
+        return self.batch.output.n_points - self.n_settled
 
 
 class DeliveryQueue:
