@@ -8,26 +8,12 @@ from msgspec import Meta
 
 from engine.models.base import Model
 
-Threshold = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Decay = Annotated[float, Meta(gt=0, le=1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Compression = Annotated[int, Meta(ge=1, le=10_000)]
-
-SCORE_ONLY = ("anomaly_score",)
-SCORE_AND_BAND = ("anomaly_score", "y", "yhat", "yhat_lower", "yhat_upper")
-
 
 class PlannedModel(Model, frozen=True, kw_only=True):
     """Base of models without an implementation."""
 
     fit_by: ClassVar[Literal["time", "rows"]] = "time"
     is_available: ClassVar[bool] = False
-
-    def check(self) -> list[str]:
-        """Problems that single fields cannot show, each as key, value, what was expected."""
-        return []
 
 
 class NoopModel(PlannedModel, frozen=True, kw_only=True, tag_field="class", tag="noop"):
@@ -41,11 +27,12 @@ class PeerOutlier(PlannedModel, frozen=True, kw_only=True, tag_field="class", ta
 
     min_peer_count: Annotated[int, Meta(ge=3)] = 3
     epsilon_quantile: Annotated[float, Meta(gt=0, lt=1)] = 0.75
-    tolerance: Positive = 1.0
-    decay: Decay = 1.0
-    min_n_samples_seen: Count | None = None
+    tolerance: Annotated[float, Meta(gt=0)] = 1.0
+    decay: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    min_n_samples_seen: Annotated[int, Meta(ge=1)] | None = None
 
     def check(self) -> list[str]:
+        """Problems that single fields cannot show, each as key, value, what was expected."""
         if self.args:
             return [f"args: {sorted(self.args)}, expected none: this class has no inner library"]
         return []
