@@ -2,9 +2,10 @@
 
 Run: python -m benchmarks.auto --data FOLDER [--classes std mad_online …] [--timeout 10] [--json]
 
-FOLDER holds gzipped CSV files of timestamp, value, label: 29 KPIs. To them come 71 made-up series (seeded): eight kinds
-of rhythm, walk, shift, trend and noise, with spikes, dips and steps of 1 to 36 points put in. The first share of each
-is the fit window; then points are scored one by one, without refits. Labels are used for the measure only.
+FOLDER holds, itself or below, gzipped CSV files of timestamp, value, label: 29 KPIs. To them come 71 made-up series
+(seeded): eight kinds of rhythm, walk, shift, trend and noise, with spikes, dips and steps of 1 to 36 points put in. The
+first share of each is the fit window; then points are scored one by one, without refits. Labels are used for the
+measure only.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Labelled(NamedTuple):
 
 def kpis(folder: Path) -> Iterator[Labelled]:
     """Series of files."""
-    for path in sorted(folder.glob("*.csv.gz")):
+    for path in sorted(folder.rglob("*.csv.gz"), key=lambda path: path.name):
         rows = duckdb.sql(f"select timestamp t, value v, label l from '{path}' order by 1").fetchnumpy()
         times_ms = rows["t"].astype(np.int64) * 1000
         step_ms = int(np.median(np.diff(times_ms)))
@@ -147,6 +148,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
     series = [*kpis(args.data), *(made_up(args.first_seed + k) for k in range(N_MADE_UP))]
+    if len(series) == N_MADE_UP:
+        parser.error(f"--data {args.data}: no *.csv.gz in it or below")
     found = {}
     for alias in args.classes:
         found[alias] = row = compare(alias, series, args.timeout, args.fit_fraction)

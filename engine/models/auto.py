@@ -29,7 +29,7 @@ Positive = Annotated[float, Meta(gt=0)]
 # Prefixes of the tuned model's columns, and of the sizes of their rows.
 _OWN, _SHAPE = "own.", "shape."
 _NAMES = ".names"
-_SPACES = 2
+_SPACES = 3
 _BUSINESS = Literal["detection_direction", "min_dev_from_expected", "min_rel_dev_from_expected"]
 
 
@@ -83,6 +83,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
       settings that are right for most series: they are taken unless others are clearly better.
     - What a trial finds is measured on points that are moved by known amounts, as no labels are there; to that come
       the share of alerts above `anomaly_percentage` and the mean error. Memories are judged by the error alone.
+    - `scale` is a hyperparameter where it stands at its default: a trial may make one half of its band the wider one.
     - `anomaly_percentage` is an upper limit: the band of a series is widened, never narrowed, until its alerts in
       validation keep to it, at most tenfold.
     - Validation is always causal, as with ``exact: true``. `timeout` bounds one fit of all series together; without it
@@ -166,7 +167,8 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
             common["forecast_at"] = [offset.as_configured for offset in self.forecast_at]
         civil = {"tz_aware": True} if entry.alias == "prophet" and tz != "UTC" else {}
         frozen = json.dumps({**civil, **params.frozen_params}, sort_keys=True, default=str)
-        return _trials(entry.alias, step_ms, frozen, json.dumps(common), params.n_trials, params.seed or 0)
+        may_scale = self.scale == (1.0, 1.0)
+        return _trials(entry.alias, step_ms, frozen, json.dumps(common), params.n_trials, params.seed or 0, may_scale)
 
     def fresh(self, series: I64, frame: Frame) -> State:
         trials = self.trials(frame.step_ms, frame.tz)
@@ -187,7 +189,7 @@ class AutoTuned(Model, frozen=True, kw_only=True, tag_field="class", tag="auto")
             model, own = trials.model(number), state.take(rows)
             part = Frame(frame.series[rows], frame.timestamps_ms, frame.values[rows], frame.step_ms, frame.tz)
             prediction, after = model.infer(_unpack(own, number), part)
-            predictions.append(_widened(prediction, own.columns["widen"], model.warm_up, warm_up))
+            predictions.append(_widened(prediction, own.columns["widen"], model, warm_up))
             states.append(_pack(after, own.columns["trial"], own.columns["widen"], number) if model.is_online else own)
             order.append(rows)
         back = np.argsort(np.concatenate(order))
@@ -271,8 +273,8 @@ def _compile(model: AutoTuned) -> None:
 
 
 @lru_cache(maxsize=64)
-def _trials(alias: str, step_ms: int, frozen: str, common: str, n_trials: int, seed: int) -> Trials:
-    return Trials(alias, step_ms, json.loads(frozen), json.loads(common), n_trials, seed)
+def _trials(alias: str, step_ms: int, frozen: str, common: str, n_trials: int, seed: int, may_scale: bool) -> Trials:
+    return Trials(alias, step_ms, json.loads(frozen), json.loads(common), n_trials, seed, may_scale)
 
 
 def _by_trial(state: State) -> Iterator[tuple[int, I64]]:
@@ -313,20 +315,21 @@ def _unpack(state: State, number: int) -> State:
     return State(state.series, columns, {n: a for n, a in own.items() if n != _NAMES[1:]})
 
 
-def _widened(prediction: Prediction, widen: F64, own_warm_up: int, warm_up: int) -> Prediction:
-    """The band as wide as the limit of alerts asks for; points learned as the wrapper's warm-up counts them."""
+def _widened(prediction: Prediction, widen: F64, own: Model, warm_up: int) -> Prediction:
+    """The band as wide as its trial and the limit of alerts ask for; points learned as the wrapper's warm-up counts."""
     yhat, lower, upper, score, seen = (
         prediction.yhat, prediction.yhat_lower, prediction.yhat_upper, prediction.score, prediction.seen,
     )  # fmt: skip
     factor = widen[:, None]
     if yhat is not None and lower is not None and upper is not None:
-        # As they are where nothing is widened, bit for bit.
-        lower = np.where(factor > 1, yhat - factor * (yhat - lower), lower)
-        upper = np.where(factor > 1, yhat + factor * (upper - yhat), upper)
+        below, above = factor * own.scale[0], factor * own.scale[1]
+        # As they are where nothing is changed, bit for bit.
+        lower = np.where(below != 1, yhat - below * (yhat - lower), lower)
+        upper = np.where(above != 1, yhat + above * (upper - yhat), upper)
     if score is not None:
         score = score / factor
-    if seen is not None and own_warm_up != warm_up:
-        seen = seen + (warm_up - own_warm_up)
+    if seen is not None and own.warm_up != warm_up:
+        seen = seen + (warm_up - own.warm_up)
     return replace(prediction, yhat_lower=lower, yhat_upper=upper, score=score, seen=seen)
 
 

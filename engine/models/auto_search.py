@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import score
 from engine.errors import ModelError
-from engine.frame import F64, I64, Frame, State
+from engine.frame import F64, I64, Frame, Prediction, State
+from engine.models.auto_loss import block_error, found_beside, losses, moved, walls, widening
 from engine.models.auto_space import DAY_MS, Trials
 from engine.models.base import Model
 
@@ -24,16 +24,14 @@ _MARGIN = 1.5
 _LENGTHS = (1, 4, 16, 64, 256)
 _SIZES = (0.3, 1.5)
 _SHARE = 0.15
-# Weight of the mean error, in ranges, against the share of displaced points that is not found.
-_ERROR_WEIGHT = 0.25
-# An error in ranges counts as no more.
-_FARTHEST = 10.0
 # Losses that differ by less are equal.
 _TIE = 1e-3
 _WIDEST = 10.0
-# Share by which a loss must be less than that of the trial to start from; on windows of less than two days that is the
-# class as it is.
+# Share by which a loss must be less than that of the trial to start from.
 _LEAD = 0.08
+# What an uneven band must find more of displaced points than an even one.
+_SIDES_LEAD = 0.02
+# On shorter windows the trial to start from is the class as it is, with an even band.
 _LEAST_START_MS = 2 * DAY_MS
 _HOUR_MS = 3_600_000
 
@@ -86,23 +84,30 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
 
     For some classes it is the error alone: the root of the mean square of hourly means of y - yhat. Noise of single
     points says nothing of a memory, and hours that go astray weigh more.
+
+    Where the start has stayed, uneven bands of the class as it is are tried at the end: one that finds clearly more
+    is taken. Each point is displaced then, against a band that learns none of it.
     """
     n_rows = frame.shape[0]
-    start = trials.start if frame.shape[1] * frame.step_ms >= _LEAST_START_MS else 0
+    is_long = frame.shape[1] * frame.step_ms >= _LEAST_START_MS
+    start = trials.start if is_long else 0
     splits = [_Split.of(frame, edges, scheme, k) for k, edges in enumerate(_splits(frame.shape[1], scheme))]
     best, size = np.full(n_rows, np.inf), np.full(n_rows, np.inf)
     trial, widen = np.full(n_rows, start, dtype=np.int64), np.ones(n_rows)
     # The fit with what was found learns so many times what one trial learns.
     whole = max(1.0, frame.shape[1] / max(1, sum(split.edges[1] - split.edges[0] for split in splits)))
     slowest, n_tried = 0.0, 0
-    for number in range(start, len(trials) if splits else 0):
+
+    def has_time(n: int) -> bool:
+        return seconds_left() >= _MARGIN * slowest * n + slowest * whole * n_rows
+
+    for number in range(start, trials.n_even if splits else 0):
         try:
             model = trials.model(number)
         except ModelError:
             continue
         for rows in _batches(n_rows):
-            needed = _MARGIN * slowest * rows.size + slowest * whole * n_rows
-            if seconds_left() < needed:
+            if not has_time(rows.size):
                 return Choice(trial, widen, n_tried)
             started = time.perf_counter()
             loss, factor, n_bytes = _judge(model, [split.part(rows) for split in splits], scheme)
@@ -116,6 +121,14 @@ def search(trials: Trials, frame: Frame, scheme: Scheme, seconds_left: Callable[
                 to_beat[is_better], n_bytes, number, factor[is_better],
             )  # fmt: skip
         n_tried += 1
+    for rows in _batches(n_rows if splits and is_long and len(trials) > trials.n_even else 0):
+        if not has_time(rows.size):
+            return Choice(trial, widen, n_tried)
+        started = time.perf_counter()
+        uneven, factor = _uneven(trials, [split.part(rows) for split in splits], scheme)
+        slowest = max(slowest, (time.perf_counter() - started) / rows.size)
+        is_taken = (trial[rows] == start) & (uneven > 0)
+        trial[rows[is_taken]], widen[rows[is_taken]] = uneven[is_taken], factor[is_taken]
     return Choice(trial, widen, n_tried)
 
 
@@ -211,63 +224,57 @@ def _judge(model: Model, parts: list[_Part], scheme: Scheme) -> tuple[F64, F64, 
     loss, factor, n_bytes = np.zeros(n_rows), np.ones(n_rows), 0.0
     for part in parts:
         try:
-            state = fit_alone(model, part.train)
+            known, n, frame, prediction = _predicted(model, part)
         except ModelError:
             return np.full(n_rows, np.inf), factor, math.inf
-        n_bytes = max(n_bytes, state.size_bytes / max(1, state.series.size))
-        known = state.series
-        frame = part.valid.select(known)
-        prediction, _ = model.infer(state, frame)
+        n_bytes = max(n_bytes, n)
         columns = score.apply(score.Policy(), 0, prediction, frame)
-        own, wide = _loss(columns, part.is_moved, part.span[known], scheme)
         if scheme.by_error:
             own = block_error(columns, part.is_moved, part.span[known], max(1, round(_HOUR_MS / frame.step_ms)))
+        else:
+            own = losses(columns, part.is_moved, part.span[known], scheme.limit)
         missed = np.ones(n_rows, dtype=bool)
         missed[known] = False
         loss[known] += own / len(parts)
         loss[missed] = np.inf
+        wide = widening(columns["anomaly_score"], part.is_moved, scheme.limit)
         factor[known] = np.maximum(factor[known], wide)
     return loss, np.minimum(factor, _WIDEST), n_bytes
 
 
-def _loss(columns: dict[str, F64], is_moved: F64, span: F64, scheme: Scheme) -> tuple[F64, F64]:
-    scores = columns["anomaly_score"]
-    there = np.isfinite(scores)
-    calm = there & (is_moved == 0)
-    n_calm = np.maximum(calm.sum(axis=1), 1)
-    found = average_precision(np.where(there, scores, -1.0), there & (is_moved > 0))
-    excess = np.maximum((calm & (scores > 1)).sum(axis=1) / n_calm - scheme.limit, 0.0)
-    error = np.zeros(span.size)
-    if "yhat" in columns:
-        is_known = calm & np.isfinite(columns["yhat"])
-        away = np.abs(np.where(is_known, columns["y"], 0.0) - np.where(is_known, columns["yhat"], 0.0))
-        error = np.minimum(away / span[:, None], _FARTHEST).sum(axis=1) / n_calm
-    ordered = np.sort(np.where(calm, scores, -1.0), axis=1)
-    n_above = np.floor(scheme.limit * n_calm).astype(np.int64)
-    at_limit = ordered[np.arange(span.size), np.maximum(ordered.shape[1] - 1 - n_above, 0)]
-    return (1.0 - found) + excess + _ERROR_WEIGHT * error, np.maximum(at_limit, 1.0)
+def _uneven(trials: Trials, parts: list[_Part], scheme: Scheme) -> tuple[I64, F64]:
+    """Each row's trial with an uneven band, 0 if an even one finds about as much, and its widening factor."""
+    numbers = [0, *range(trials.n_even, len(trials))]
+    shape = len(numbers), parts[0].span.size
+    found, factor = np.zeros(shape), np.ones(shape)
+    try:
+        for part in parts:
+            known, _, frame, prediction = _predicted(trials.model(0), part)
+            displaced = replace(frame, values=moved(frame.values, part.span[known], walls(part.train.values[known])))
+            for k, number in enumerate(numbers):
+                policy = score.Policy(scale=trials.model(number).scale)
+                scores, away = (
+                    score.apply(policy, 0, prediction, each)["anomaly_score"] for each in (frame, displaced)
+                )
+                found[k, known] += found_beside(scores, away) / len(parts)
+                factor[k, known] = np.maximum(factor[k, known], widening(scores, part.is_moved, scheme.limit))
+    except ModelError:
+        return np.zeros(shape[1], dtype=np.int64), np.ones(shape[1])
+    best = np.where(found.max(axis=0) > found[0] + _SIDES_LEAD, found.argmax(axis=0), 0)
+    return np.array(numbers)[best], np.minimum(factor[best, np.arange(shape[1])], _WIDEST)
 
 
-def block_error(columns: dict[str, F64], is_moved: F64, span: F64, n_block: int) -> F64:
-    """(S,) root of the mean square of block means of y - yhat, in ranges, displaced points left out."""
-    known = np.isfinite(columns["y"]) & np.isfinite(columns["yhat"]) & (is_moved == 0)
-    y, yhat = (np.where(known, columns[name], 0.0) for name in ("y", "yhat"))
-    away = np.clip((y - yhat) / span[:, None], -_FARTHEST, _FARTHEST)
-    first = np.arange(0, known.shape[1], n_block)
-    count = np.add.reduceat(known, first, axis=1, dtype=np.int64)
-    means = np.add.reduceat(away, first, axis=1) / np.maximum(count, 1)
-    error: F64 = np.sqrt((means**2).sum(axis=1) / np.maximum((count > 0).sum(axis=1), 1))
-    return error
+def _predicted(model: Model, part: _Part) -> tuple[I64, float, Frame, Prediction]:
+    """Rows of a part that a model has a state of, bytes of that a row, what of them is judged and how it is predicted.
 
-
-def average_precision(scores: F64, truth: NDArray[np.bool_]) -> F64:
-    """(S,) area under precision over recall, points in falling order of their scores; 1 where nothing is true."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    hits = np.take_along_axis(truth, order, axis=1).astype(np.float64)
-    precision = np.cumsum(hits, axis=1) / np.arange(1, scores.shape[1] + 1)
-    n_true = hits.sum(axis=1)
-    area: F64 = np.where(n_true > 0, (hits * precision).sum(axis=1) / np.maximum(n_true, 1), 1.0)
-    return area
+    Raises
+    ------
+    ModelError : it cannot be fitted.
+    """
+    state = fit_alone(model, part.train)
+    frame = part.valid.select(state.series)
+    prediction, _ = model.infer(state, frame)
+    return state.series, state.size_bytes / max(1, state.series.size), frame, prediction
 
 
 def fit_alone(model: Model, frame: Frame) -> State:

@@ -31,6 +31,7 @@ class Judging(NamedTuple):
     n_splits, train_val_ratio : parts of the window, where the configuration does not say.
     is_moved : stretches of what is judged are displaced.
     by_error : the loss is how far yhat is from the series, else what is not found of the displaced stretches.
+    is_sided : where the start stays, the class as it is with one side of its band wider is tried too.
     """
 
     has_start: bool = False
@@ -38,15 +39,18 @@ class Judging(NamedTuple):
     train_val_ratio: float = 3.0
     is_moved: bool = True
     by_error: bool = False
+    is_sided: bool = False
 
 
 # A third of the window is learned and the rest judged: what was learned has to serve for long.
 _LONG = Judging(has_start=True, n_splits=1, train_val_ratio=0.5)
 # Displaced stretches say too little about memory: in hours the shortest finds them best, in months it learns incidents.
 _MEMORY = _LONG._replace(is_moved=False, by_error=True)
+# Factors of the lower and the upper half of a band: one is 1.4 or 2 times the other, and their product is 1.
+_SIDES = tuple((2.0**-k, 2.0**k) for k in (-0.5, -0.25, 0.25, 0.5))
 _JUDGING = {
     "zscore_online": _MEMORY,
-    "mad_online": _MEMORY,
+    "mad_online": _MEMORY._replace(is_sided=True),
     "holtwinters": _LONG,
     "temporal_envelope": Judging(has_start=True, by_error=True),
 }
@@ -69,11 +73,11 @@ def axes(alias: str, step_ms: int) -> list[Axis]:
     """The axes of a class's search space. Thresholds are not among them: they change no order of points."""
     day = max(2, DAY_MS // step_ms)
     strength = _each("history_strength", 4.0)
-    # What was learned stays, or gives way in three days.
-    memory: Axis = [{}, {"history_strength": 30.0}, {"decay": 1 - 1 / (3 * day)}]
+    # What was learned stays, or gives way in two or three days. A median is hardly moved by incidents that it learns.
+    few_days = [{"decay": 1 - 1 / (n * day)} for n in (2, 3)]
     spaces: dict[str, list[Axis]] = {
-        "zscore_online": [memory],
-        "mad_online": [memory],
+        "zscore_online": [[{}, {"history_strength": 30.0}, few_days[1]]],
+        "mad_online": [[{}, {"history_strength": 1000.0}, few_days[0]]],
         "quantile_online": [
             [
                 {},
@@ -126,16 +130,25 @@ def _odd(n: int) -> int:
 class Trials:
     """The hyperparameters to try, in the order in which they are: the class's defaults, then all others as seeded.
 
-    `start` is the one that others have to beat, if there is one: 0 where what is frozen leaves none.
+    `start` is the one that others have to beat, if there is one: 0 where what is frozen leaves none. The last ones,
+    from `n_even` on, are the class as it is with an uneven band.
 
     Parameters
     ----------
     frozen : arguments that all of them have, merged over their own.
     common : keys of the wrapper that its models share (`provide_series`, `forecast_at`).
+    may_scale : the halves of a band may be scaled.
     """
 
     def __init__(
-        self, alias: str, step_ms: int, frozen: Mapping[str, Any], common: Mapping[str, Any], n_trials: int, seed: int
+        self,
+        alias: str,
+        step_ms: int,
+        frozen: Mapping[str, Any],
+        common: Mapping[str, Any],
+        n_trials: int,
+        seed: int,
+        may_scale: bool = True,
     ) -> None:
         self._kind: type[Model] = MODELS.settings_type(alias)
         self._common = dict(common)
@@ -156,7 +169,11 @@ class Trials:
             merged = merge(merged, frozen)
             found.setdefault(json.dumps(merged, sort_keys=True, default=str), merged)
         self.arguments = list(found.values())
+        self.n_even = len(self.arguments)
         self.start = self._start()
+        if self.judging.is_sided and may_scale:
+            uneven = [{**self.arguments[0], "scale": sides} for sides in _SIDES]
+            self.arguments += uneven[: n_trials - self.n_even]
 
     def __len__(self) -> int:
         return len(self.arguments)

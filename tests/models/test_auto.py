@@ -116,10 +116,10 @@ def test_warm_up_is_the_same_in_one_batch_as_point_by_point(name: str) -> None:
     values = np.where(np.arange(400) < 300, np.nan, rows(400))
     state = fit(model, [frame(values[:, :316])], Pool(1))
     for trial in range(len(model.trials(HOUR))):
-        own = model.trials(HOUR).model(trial).warm_up
+        own = model.trials(HOUR).model(trial)
         prediction = Prediction(np.zeros((1, 60)), seen=np.array([0]))
         (seen,) = _widened(prediction, np.ones(1), own, model.warm_up).seen
-        assert seen + own == model.warm_up
+        assert seen + own.warm_up == model.warm_up
     policy = score.Policy()
     later = frame(values[:, 316:], 316)
     later = later.select(state.series)
