@@ -119,7 +119,8 @@ class LocalWriter:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             except Exception:  # whatever one batch holds, the next ones are written
                 log.exception("%s: a batch cannot be written", self._url)
-                self._give_up(self._under_way.popleft(), "failed", "it cannot be written")
+                if self._under_way:
+                    self._give_up(self._under_way.popleft(), "failed", "it cannot be written")
             finally:
                 with self._changed:
                     waiting = sum(b.output.size_bytes for b in (*self._under_way, *self._queue))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,28 @@ def test_a_batch_that_fails_unexpectedly_does_not_hold_up_the_next(
     assert rows(path, "SELECT y FROM anomaly") == [(2.0,)]
     labels = {"url": str(path), **CODES, "reason": "failed"}
     assert metrics.registry.get_sample_value("vmanomaly_writer_datapoints_dropped_total", labels) == 1
+
+
+def test_a_file_that_fails_when_all_is_written_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, failures = local.DuckFile.open, iter([ValueError("odd")])
+
+    @contextlib.contextmanager
+    def fails_once(self: Any, **options: Any) -> Iterator[Any]:
+        with opened(self, **options) as connection:
+            yield connection
+        if error := next(failures, None):
+            raise error
+
+    monkeypatch.setattr(local.DuckFile, "open", fails_once)
+    table, metrics = SeriesTable(), Metrics()
+    writer = LocalWriter(LocalWriterSettings(path=str(tmp_path / "out.db")), metrics)
+    for k in (1, 2):
+        writer.submit(batch(table, [{"n": str(k)}], y=[[k]]))
+        assert writer.drain(20)
+    writer.close(5)
+    assert rows(tmp_path / "out.db", "SELECT y FROM anomaly ORDER BY y") == [(1.0,), (2.0,)]
 
 
 def test_a_full_queue_gives_up_its_oldest_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
