@@ -156,9 +156,7 @@ def test_a_batch_that_fails_unexpectedly_does_not_hold_up_the_next(
     assert metrics.registry.get_sample_value("vmanomaly_writer_datapoints_dropped_total", labels) == 1
 
 
-def test_a_file_that_fails_when_all_is_written_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_fails_when_all_is_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, failures = local.DuckFile.open, iter([ValueError("odd")])
 
     @contextlib.contextmanager
