@@ -67,7 +67,14 @@ class RangeEndpoint:
         path = with_tenant(self._base.path, "select", tenant)
         return str(self._base.copy_with(path=f"{path}/{self._settings.query_range_path.lstrip('/')}"))
 
-    def get(self, query: Query, window: Window, observe: Observe, timeout_s: float = math.inf) -> bytearray:
+    def get(
+        self,
+        query: Query,
+        window: Window,
+        observe: Observe,
+        timeout_s: float = math.inf,
+        arrived: Callable[[int], None] = lambda n_bytes: None,
+    ) -> bytearray:
         """The answer to a query over a window.
 
         Failures that may pass are tried again, within the time that the whole call has.
@@ -76,6 +83,7 @@ class RangeEndpoint:
         ----------
         observe : called with the response code and the seconds of each attempt.
         timeout_s : of the whole call; at most `fetch_timeout`.
+        arrived : called with how many bytes of an attempt's answer there are, again and again.
 
         Raises
         ------
@@ -87,7 +95,7 @@ class RangeEndpoint:
         delay_s = 0.0  # a connection that the server closed while it was idle is replaced at once
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return self._attempt(url, self._params(query, window), deadline, observe)
+                return self._attempt(url, self._params(query, window), deadline, observe, arrived)
             except TemporaryReadError as err:
                 wait_s = max(delay_s, err.after_s)
                 if attempt == _MAX_ATTEMPTS or time.monotonic() + wait_s >= deadline:
@@ -122,7 +130,14 @@ class RangeEndpoint:
             *self._fixed,
         ]
 
-    def _attempt(self, url: str, params: list[tuple[str, str]], deadline: float, observe: Observe) -> bytearray:
+    def _attempt(
+        self,
+        url: str,
+        params: list[tuple[str, str]],
+        deadline: float,
+        observe: Observe,
+        arrived: Callable[[int], None],
+    ) -> bytearray:
         if self._closing.is_set():
             raise ReadError(CLOSED, "io_error")
         started = time.monotonic()
@@ -132,7 +147,7 @@ class RangeEndpoint:
         watchdog.start()
         code = "io_error"
         try:
-            status, body, answer = self._exchange(self._request(url, params, budget_s), deadline)
+            status, body, answer = self._exchange(self._request(url, params, budget_s), deadline, arrived)
             code = str(status)
         except TooMuchError as err:
             code = err.code
@@ -166,13 +181,16 @@ class RangeEndpoint:
             "POST", url, content=query.encode(), headers=form, timeout=budget_s, extensions=extensions
         )
 
-    def _exchange(self, request: httpx.Request, deadline: float) -> tuple[int, bytearray, httpx.Response]:
+    def _exchange(
+        self, request: httpx.Request, deadline: float, arrived: Callable[[int], None]
+    ) -> tuple[int, bytearray, httpx.Response]:
         """Status and body, whole before the deadline and within bounds."""
         answer = self._client.send(request, stream=True)
         body = bytearray()
         try:
             for chunk in answer.iter_bytes():
                 body += chunk
+                arrived(len(body))
                 if answer.status_code != 200 and len(body) > _MAX_ERROR_BYTES:
                     break
                 if len(body) > MAX_BODY_BYTES:

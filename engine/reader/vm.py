@@ -6,8 +6,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 
@@ -16,6 +17,7 @@ from engine.frame import Query, Samples, Window, align_down
 from engine.memory import cpu_capacity
 from engine.metrics import Metrics
 from engine.reader.decode import DecodeError, Decoder
+from engine.reader.job import Job
 from engine.reader.pieces import Pieces
 from engine.reader.query_range import CLOSED, RangeEndpoint, seconds_text
 from engine.reader.refusals import TooMuchError, points_limit
@@ -33,42 +35,20 @@ _PROBE_STEP_MS = 60_000
 _PROBE = "_vmanomaly_healthcheck"
 # The same trouble of a query is not logged again sooner than this.
 _REPEAT_S = 600.0
+# Once so much of an answer has come the next one is asked for: what servers send they send on one core.
+_SHARE_AHEAD = 0.25
 
 
 class _Source:
-    """What is known of one query: its series, its decoder, how many series answered last."""
+    """What is known of one query: its series, its decoder, how many series and bytes a step answered last."""
 
     def __init__(self, extra_labels: Mapping[str, str]) -> None:
         self.table = SeriesTable()
         self.decoder = Decoder(self.table, extra_labels)
         self.n_series: int | None = None
+        self.step_bytes = 0.0
         self.has_warned_of_tenant = False
         self.warned_of_part_s = float("-inf")
-
-
-class _Job:
-    """A piece and its answer to come."""
-
-    def __init__(self, piece: Window, future: Future[bytearray]) -> None:
-        self.piece = piece
-        self._future = future
-
-    def result(self) -> bytearray:
-        """The answer, once it is there: the endpoint bounds the wait."""
-        try:
-            return self._future.result()
-        except CancelledError as err:
-            raise ReadError(CLOSED, "io_error") from err
-
-    def abandon(self, meters: _Meters) -> None:
-        """Nobody will take the result."""
-
-        def count(future: Future[bytearray]) -> None:
-            if not future.cancelled() and future.exception() is None:
-                meters.n_waiting.dec()
-
-        self._future.cancel()
-        self._future.add_done_callback(count)
 
 
 class _Meters:
@@ -116,7 +96,7 @@ class VmReader:
         *,
         is_routed: bool = False,
     ) -> None:
-        n_workers = settings.workers or max(1, min(len(settings.queries), 2 * max(1, int(cpu_capacity()))))
+        n_workers = settings.workers or min(max(2, len(settings.queries)), 2 * max(1, int(cpu_capacity())))
         self._settings = settings
         self._metrics = metrics
         self._preset = preset
@@ -136,32 +116,33 @@ class VmReader:
     def read(self, query: Query, window: Window, scheduler_alias: str) -> Iterator[tuple[Window, Samples]]:
         source, meters = self._source(query), self._meters_of(query, scheduler_alias)
         pieces = Pieces(window, self._limit(query, window), source.n_series)
-        job = self._start(query, pieces, meters)
+        jobs = deque(self._start(query, pieces, source, meters))
         try:
-            while job is not None:
+            while jobs:
+                # Where its size is known the next piece is fetched while this one arrives, is decoded and used.
+                is_sized = source.n_series is not None
+                if is_sized and jobs[0].is_coming():
+                    jobs.extend(self._start(query, pieces, source, meters))
                 try:
-                    body = job.result()
+                    body = jobs[0].result()
                 except TooMuchError as err:
-                    self._shrink(pieces, job.piece, err)
-                    job = self._start(query, pieces, meters)
+                    piece = jobs.popleft().piece
+                    self._abandon(jobs, meters)
+                    self._shrink(pieces, piece, err)
+                    jobs.extend(self._start(query, pieces, source, meters))
                     continue
                 meters.n_waiting.dec()
-                piece, job = job.piece, None
-                # Where its size is known the next piece is fetched while this one is decoded and used.
-                is_sized = source.n_series is not None
-                if is_sized:
-                    job = self._start(query, pieces, meters)
+                piece = jobs.popleft().piece
                 samples = self._decode(query, piece, body, source, meters)
+                source.n_series, source.step_bytes = samples.series.size, len(body) / piece.n_steps
                 del body
-                source.n_series = samples.series.size
                 pieces.learn(samples.series.size)
                 if not is_sized:
-                    job = self._start(query, pieces, meters)
+                    jobs.extend(self._start(query, pieces, source, meters))
                 yield piece, samples
                 del samples  # the next ones need its room
         finally:
-            if job is not None:
-                job.abandon(meters)
+            self._abandon(jobs, meters)
 
     def probe(self) -> None:
         """Ask one harmless query per tenant, and the server's limits; what goes wrong is logged and nothing more."""
@@ -189,19 +170,27 @@ class VmReader:
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._endpoint.close()
 
-    def _start(self, query: Query, pieces: Pieces, meters: _Meters) -> _Job | None:
-        """The fetch of the next piece, begun on a worker thread; None when the window is covered."""
+    def _start(self, query: Query, pieces: Pieces, source: _Source, meters: _Meters) -> list[Job]:
+        """The fetch of the next piece, begun on a worker thread; none when the window is covered."""
         piece = pieces.next()
         if piece is None:
-            return None
+            return []
+
+        def fetch(arrived: Callable[[int], None]) -> Future[bytearray]:
+            return self._executor.submit(self._fetch, query, piece, meters, arrived)
+
         try:
-            return _Job(piece, self._executor.submit(self._fetch, query, piece, meters))
+            return [Job(piece, fetch, _SHARE_AHEAD * source.step_bytes * piece.n_steps)]
         except RuntimeError as err:
             raise ReadError(CLOSED, "io_error") from err
 
-    def _fetch(self, query: Query, piece: Window, meters: _Meters) -> bytearray:
+    def _abandon(self, jobs: deque[Job], meters: _Meters) -> None:
+        while jobs:
+            jobs.popleft().abandon(meters.n_waiting.dec)
+
+    def _fetch(self, query: Query, piece: Window, meters: _Meters, arrived: Callable[[int], None]) -> bytearray:
         with self._placed_error(query, piece):
-            body = self._endpoint.get(query, piece, meters.observe)
+            body = self._endpoint.get(query, piece, meters.observe, arrived=arrived)
         meters.n_bytes.inc(len(body))
         meters.n_waiting.inc()
         return body

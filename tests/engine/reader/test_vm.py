@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,65 @@ def test_a_window_over_the_limit_is_cut_without_gap_or_double(caplog: pytest.Log
     stamps = np.concatenate([p.timestamps_ms() for p, _ in pieces])
     assert np.array_equal(stamps, window.timestamps_ms())
     assert sum("may exceed max datapoints per timeseries (100)" in m for m in caplog.messages) == 1
+
+
+def test_the_next_piece_is_asked_for_while_an_answer_arrives() -> None:
+    asked, in_time = [threading.Event() for _ in range(5)], []
+
+    def slow(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
+        number, body = len(server.asked), server.matrix(params).content
+        asked[number].set()
+
+        def parts() -> Iterator[bytes]:
+            yield body[: len(body) // 2]
+            if number in (2, 3):  # the first piece says how large the others are, the last one has none behind
+                in_time.append(asked[number + 1].wait(5))
+            yield body[len(body) // 2 :]
+
+        return httpx.Response(200, content=parts())
+
+    server = Server(fault=slow)
+    pieces = read(reader_of(server, max_points_per_query=100), minutes(250))
+    assert in_time == [True, True]
+    assert np.array_equal(whole(pieces), expected(2, minutes(250)))
+
+
+def test_one_worker_asks_for_one_piece_at_a_time() -> None:
+    n_open, most = 0, 0
+
+    def counted(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
+        body = server.matrix(params).content
+
+        def parts() -> Iterator[bytes]:
+            nonlocal n_open, most
+            n_open += 1
+            most = max(most, n_open)
+            yield body[: len(body) // 2]
+            time.sleep(0.01)
+            n_open -= 1
+            yield body[len(body) // 2 :]
+
+        return httpx.Response(200, content=parts())
+
+    server = Server(fault=counted)
+    pieces = read(reader_of(server, max_points_per_query=20, workers=1), minutes(250))
+    assert most == 1
+    assert np.array_equal(whole(pieces), expected(2, minutes(250)))
+
+
+def test_an_answer_that_grows_too_large_is_asked_for_again_with_what_was_asked_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.reader.query_range.MAX_BODY_BYTES", 4_000)
+    server, metrics = Server(), Metrics()
+    reader = reader_of(server, metrics, max_points_per_query=100)
+    pieces = list(reader.read(QUERY, minutes(250), "s"))
+    reader._executor.shutdown(wait=True)
+    assert n_steps(server.asked[1]) == 100
+    assert max(p.n_steps for p, _ in pieces) < 100
+    assert np.array_equal(whole(pieces), expected(2, minutes(250)))
+    assert sample(metrics, "vmanomaly_reader_processing_tasks_queued") == 0
+    reader.close()
 
 
 def test_the_querys_limit_comes_before_the_readers() -> None:
