@@ -25,9 +25,10 @@ class Job:
     ) -> None:
         self.piece = piece
         self._ahead = ahead
-        self._is_coming = threading.Event()
+        self._is_coming = is_coming = threading.Event()
         self._future = fetch(self._arrived)
-        self._future.add_done_callback(lambda _: self._is_coming.set())
+        # Not through self: in a circle the answer would stay until garbage is collected.
+        self._future.add_done_callback(lambda _: is_coming.set())
 
     def _arrived(self, n_bytes: int) -> None:
         if n_bytes >= self._ahead:
