@@ -12,7 +12,7 @@ from tests.engine.reader.memory_server import minutes
 
 def test_an_answer_goes_with_its_job_and_waits_for_no_collection() -> None:
     future: Future[bytearray] = Future()
-    job, gone = Job(minutes(1), lambda arrived: future, 0.0), []
+    job, gone = Job(minutes(1), lambda arrived, future=future: future, 0.0), []
     weakref.finalize(job, gone.append, True)
     future.set_result(bytearray(10))
     del future
