@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from kernels._jit import F64, kernel
-from kernels.holtwinters_lanes import N_LANES, NONE, advance
+from kernels.aligned import aligned
+from kernels.holtwinters_lanes import N_LANES, NONE, Lanes, advance, own_lanes
 
 # Positions in a row's scalars.
 LEVEL, TREND, DAMPING, SPREAD, ALPHA, BETA, GAMMA, TREND_KIND, SEASON_KIND, N_POINTS, FIRST_LEVEL, FIRST_TREND = range(
@@ -41,7 +42,7 @@ def search(row: F64, is_damped: bool, pattern: F64, best: F64, season: F64) -> f
     """
     centers = np.array(_CENTERS)
     least, radii, found = np.full(2, math.inf), np.full(2, _RADIUS), np.zeros((2, 4))
-    lanes, states = np.empty((7, N_LANES)), np.empty((pattern.size, N_LANES))
+    lanes, states, own = np.empty((7, N_LANES)), aligned(pattern.size, N_LANES), own_lanes()
     odds = np.empty((4, N_LANES))
     n_sides = 1 if best[TREND_KIND] == NONE else 2
     n_first = _WIDE_ROUNDS + _CLOSE_ROUNDS
@@ -50,7 +51,7 @@ def search(row: F64, is_damped: bool, pattern: F64, best: F64, season: F64) -> f
     for k in range(n_before + _REFINED_ROUNDS):
         side = k // n_first if k < n_sides * n_first else int(least[1] < least[0])
         if k == n_before and kept < math.inf:
-            kept = _refine_start(row, is_damped, pattern, kept, best, season, lanes, states)
+            kept = _refine_start(row, is_damped, pattern, kept, best, season, lanes, states, own)
             least[side] = kept
             radii[side] = max(radii[side], _REFINED_RADIUS)
         for lane in range(N_LANES):
@@ -60,7 +61,7 @@ def search(row: F64, is_damped: bool, pattern: F64, best: F64, season: F64) -> f
                 odds[d, lane] = min(max(centers[side, d] + away, -_LIMIT), _LIMIT)
             _to_parameters(odds[:, lane], best, is_damped, lanes[:, lane])
         lanes[4], lanes[5] = best[FIRST_LEVEL], best[FIRST_TREND]
-        _run(row, is_damped, pattern, best, lanes, states)
+        _run(row, is_damped, pattern, best, lanes, states, own)
         winner = _winner(lanes[6], least[side])
         if winner >= 0:
             least[side] = lanes[6, winner]
@@ -76,21 +77,21 @@ def search(row: F64, is_damped: bool, pattern: F64, best: F64, season: F64) -> f
         centers[side] = found[side]
         if moved < _FAR or k % n_first < _WIDE_ROUNDS:
             radii[side] *= _SHRINK
-    return _refine_start(row, is_damped, pattern, kept, best, season, lanes, states) if kept < math.inf else kept
+    return _refine_start(row, is_damped, pattern, kept, best, season, lanes, states, own) if kept < math.inf else kept
 
 
 @kernel
-def _run(row: F64, is_damped: bool, pattern: F64, best: F64, lanes: F64, states: F64) -> None:
+def _run(row: F64, is_damped: bool, pattern: F64, best: F64, lanes: F64, states: F64, own: Lanes) -> None:
     """Losses and end states of the lanes, whose parameters and first level and trend are set."""
     lanes[6] = 0.0
     for j in range(pattern.size):
         states[j] = pattern[j]
-    advance(row, int(best[TREND_KIND]), int(best[SEASON_KIND]), is_damped, lanes, states)
+    advance(row, int(best[TREND_KIND]), int(best[SEASON_KIND]), is_damped, lanes, states, own)
 
 
 @kernel
 def _refine_start(
-    row: F64, is_damped: bool, pattern: F64, kept: float, best: F64, season: F64, lanes: F64, states: F64
+    row: F64, is_damped: bool, pattern: F64, kept: float, best: F64, season: F64, lanes: F64, states: F64, own: Lanes
 ) -> float:
     """The loss after a Newton step of first level and trend; as before where none is less.
 
@@ -108,7 +109,7 @@ def _refine_start(
     for lane, (i, j) in enumerate(((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1))):
         lanes[4, lane] += i * a
         lanes[5, lane] += j * b if has_trend else 0.0
-    _run(row, is_damped, pattern, best, lanes, states)
+    _run(row, is_damped, pattern, best, lanes, states, own)
     f = lanes[6]
     gradient, curve = 0.5 * (f[1] - f[2]), f[1] + f[2] - 2 * f[0]
     gradient_2, curve_2 = 0.5 * (f[3] - f[4]), f[3] + f[4] - 2 * f[0]
@@ -122,7 +123,7 @@ def _refine_start(
         share = (lane + 1.0) / N_LANES
         lanes[4, lane], lanes[5, lane] = level + share * up * a, trend + share * across * b
     firsts = lanes[4:6].copy()
-    _run(row, is_damped, pattern, best, lanes, states)
+    _run(row, is_damped, pattern, best, lanes, states, own)
     winner = _winner(lanes[6], kept)
     if winner < 0:
         return kept
