@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels._jit import B1, F64, I64, kernel
+from kernels._jit import B1, F64, I64, kernel, lean_fast_kernel
 from kernels.changepoint_posterior import (
     ALONG,
     BASE,
@@ -64,7 +64,7 @@ def descend(
         sse = square + step * (2.0 * linear + step * curved)
 
 
-@kernel
+@lean_fast_kernel
 def _center(
     x: F64, growth: float, cap: float, starts: I64, changepoints: F64, columns: F64, is_factor: B1, enabled: B1,
     points: F64, weights: F64, base: F64,

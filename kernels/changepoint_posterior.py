@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from kernels._jit import B1, F64, I64, fast_kernel, lean_fast_inline, lean_fast_kernel, lean_inline
+from kernels._jit import B1, F64, I64, lean_fast_inline, lean_fast_kernel, lean_inline
 from kernels.lbfgs import DIRECTION
 
 # Noise of a series that its model fits exactly, as Prophet sets it for constants.
@@ -119,7 +119,7 @@ def log_posterior(n: int, at_noise: int, sse: float, step: float, direction: F64
     return float(value + n * log_sigma + 0.5 * sse * inverse + 2.0 * variance), slope
 
 
-@fast_kernel
+@lean_fast_kernel
 def evaluate(
     x: F64, is_logistic: bool, cap: float, starts: I64, changepoints: F64, columns: F64, is_factor: B1, points: F64,
     weights: F64,
@@ -165,7 +165,7 @@ def evaluate(
     return sse
 
 
-@fast_kernel
+@lean_fast_kernel
 def residual_products(
     x: F64, is_logistic: bool, starts: I64, changepoints: F64, columns: F64, is_factor: B1, enabled: B1, points: F64,
     weights: F64, out: F64,
