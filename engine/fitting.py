@@ -44,6 +44,10 @@ class Tally:
             self.last_ms = np.concatenate([self.last_ms, np.zeros(new.size, dtype=np.int64)])
         finite = np.isfinite(frame.values)
         rows = find(self.series, frame.series)
+        if finite.all():  # as most pieces are
+            self.counts[rows] += frame.timestamps_ms.size
+            self.last_ms[rows] = frame.timestamps_ms[-1]
+            return
         self.counts[rows] += finite.sum(axis=1)
         last = frame.timestamps_ms.size - 1 - np.argmax(finite[:, ::-1], axis=1)
         present = finite.any(axis=1)
