@@ -95,6 +95,14 @@ def test_a_known_series_keeps_its_number_and_new_ones_follow() -> None:
     assert len(table) == 2
 
 
+def test_an_answer_of_longest_numbers_is_decoded_as_json_loads_does() -> None:
+    digits = "".join(str(d) for d in np.random.default_rng(3).integers(0, 10, 60))
+    values = [[60 * k, f"0.{digits[k % 20 :]}{k}"] for k in range(5_000)]
+    body = json.dumps(wrapped([{"metric": {"a": "b"}, "values": values}]), separators=(",", ":")).encode()
+    table = SeriesTable()
+    assert same(listed(Decoder(table).decode(body), table), naive(body))
+
+
 def test_extra_labels_replace_received_ones() -> None:
     table = SeriesTable()
     body = json.dumps(wrapped([{"metric": {"a": "1", "vm_account_id": "9"}, "values": [[1, "1"]]}])).encode()
