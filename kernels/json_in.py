@@ -19,13 +19,43 @@ def _word(text: bytes) -> np.uint64:
     return _U(int.from_bytes(text, "little"))
 
 
-# The fewest bytes of a series, `{"metric":{},"values":[]}`, and of a point, `[0,"0"]`, each with what follows it.
-SERIES_BYTES, POINT_BYTES = 26, 8
 _METRIC = _word(b'{"metric')  # then `":{`
 _VALUES = _word(b',"values')  # then `":[`
 _BRACES = _word(b"}" * 8)
+_SQUARES = _word(b"[" * 8)
+_CURLIES = _word(b"{" * 8)
 _ONES = _U(0x0101010101010101)
 _TOPS = _U(0x8080808080808080)
+
+
+@lean_inline
+def mark_equal(word: np.uint64, pattern: np.uint64) -> np.uint64:
+    """1 in each byte of a word that equals the pattern's."""
+    different = word ^ pattern
+    return ((~(((different & ~_TOPS) + ~_TOPS) | different)) & _TOPS) >> _U(7)
+
+
+@lean_kernel
+def count_brackets(data: U8) -> tuple[np.int64, np.int64]:
+    """How many `[` and `{` the text holds: bounds of its points and of its series."""
+    n_words = data.size // 8
+    square, curly = np.int64(0), np.int64(0)
+    k = 0
+    while k < n_words:
+        squares, curlies = _U(0), _U(0)
+        stop = min(k + 255, n_words)  # as many as one byte can count
+        for at in range(k, stop):
+            word = load_word(data, 8 * at)
+            squares += mark_equal(word, _SQUARES)
+            curlies += mark_equal(word, _CURLIES)
+        for shift in range(0, 64, 8):
+            square += np.int64((squares >> _U(shift)) & _U(255))
+            curly += np.int64((curlies >> _U(shift)) & _U(255))
+        k = stop
+    for at in range(8 * n_words, data.size):
+        square += data[at] == 91
+        curly += data[at] == 123
+    return square, curly
 
 
 @lean_inline
@@ -168,8 +198,6 @@ def read_points(
                 return -1, at, n_slow
             value, good = read_special(data, start, i)
             if not good:
-                if n_slow == slow.shape[0]:
-                    return -1, at, n_slow
                 slow[n_slow, 0], slow[n_slow, 1], slow[n_slow, 2] = at, start, i
                 n_slow += 1
         if data[i + 1] != 93:
@@ -218,7 +246,7 @@ def decode_matrix(
     known : (S',) out, the number k of the known text, or -1: the span must then be parsed before its points are used.
     indptr : (S' + 1,) out, positions of each series' points.
     times, values : (P',) out, milliseconds and doubles, as received: unsorted, repeated, infinite or NaN.
-    slow : (F, 3) out, point and span of each value that must be read by `float` (its value here is NaN).
+    slow : (P', 3) out, point and span of each value that must be read by `float` (its value here is NaN).
 
     Returns
     -------

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.frame import I64, Samples, distinct
 from engine.series import SeriesTable
-from kernels.json_in import POINT_BYTES, SERIES_BYTES, decode_matrix, index_texts
+from kernels.json_in import count_brackets, decode_matrix, index_texts
 from kernels.number_in import EXACT_TENS
 from kernels.powers import FIVE_HIGH, FIVE_LOW
 
@@ -98,12 +98,12 @@ class Decoder:
         if head is None:
             return None
         data = np.frombuffer(body, dtype=np.uint8)[: _stripped_size(body)]
-        # Bounds: of what stays empty the system gives no memory.
-        known, most_series, most_points = self._known, data.size // SERIES_BYTES + 1, data.size // POINT_BYTES + 1
-        spans, hashes = np.empty((most_series, 2), np.int64), np.empty(most_series, np.uint64)
-        which, indptr = np.empty(most_series, np.int64), np.empty(most_series + 1, np.int64)
-        times, values = np.empty(most_points, np.int64), np.empty(most_points)
-        slow = np.empty((most_points // 16 + 16, 3), np.int64)
+        n_square, n_curly = count_brackets(data)
+        known = self._known
+        spans, hashes = np.empty((n_curly, 2), np.int64), np.empty(n_curly, np.uint64)
+        which, indptr = np.empty(n_curly, np.int64), np.empty(n_curly + 1, np.int64)
+        times, values = np.empty(n_square, np.int64), np.empty(n_square)
+        slow = np.empty((n_square, 3), np.int64)
         end, n_series, n_points, n_slow = decode_matrix(
             data, len(head), EXACT_TENS, FIVE_HIGH, FIVE_LOW,
             known.slots, known.hashes, known.offsets, known.texts,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.json_in import POINT_BYTES, SERIES_BYTES, decode_matrix, index_texts
+from kernels.json_in import count_brackets, decode_matrix, index_texts
 from kernels.number_in import EXACT_TENS
 from kernels.powers import FIVE_HIGH, FIVE_LOW, POWER_MAX, POWER_MIN
 
@@ -22,12 +22,12 @@ HEAD = b'{"status":"success","data":{"resultType":"matrix","result":['
 def read(body: bytes, known: tuple[Any, ...] | None = None) -> dict[str, Any] | None:
     """What the kernel makes of a body; None where it says that it is another form."""
     data = np.frombuffer(bytearray(body), dtype=np.uint8)
-    n_curly, n_square = data.size // SERIES_BYTES + 1, data.size // POINT_BYTES + 1
+    n_square, n_curly = (int(n) for n in count_brackets(data))
     slots, hashes, offsets, texts = known or (
         np.full(2, -1, np.int64), np.empty(0, np.uint64), np.zeros(1, np.int64), np.empty(0, np.uint8))  # fmt: skip
     spans, found, which = np.empty((n_curly, 2), np.int64), np.empty(n_curly, np.uint64), np.empty(n_curly, np.int64)
     indptr, times, values = np.empty(n_curly + 1, np.int64), np.empty(n_square, np.int64), np.empty(n_square)
-    slow = np.empty((n_square // 16 + 16, 3), np.int64)
+    slow = np.empty((n_square, 3), np.int64)
     with np.errstate(over="ignore"):  # interpreted, wrapping words would warn
         end, n_series, n_points, n_slow = decode_matrix(
             data, len(HEAD), EXACT_TENS, FIVE_HIGH, FIVE_LOW, slots, hashes, offsets, texts,
@@ -289,21 +289,11 @@ def test_any_bytes_are_survived(tail: bytes) -> None:
         read(HEAD + b'{"metric":{' + tail + b'},"values":[[1,"' + tail + b"}", known)
 
 
-def test_the_smallest_points_and_series_have_room() -> None:
-    least = [({}, [("0", "0")] * 2_000)] + [({}, [])] * 2_000
-    got = read(body_of(least))
-    assert got is not None
-    assert (len(got["texts"]), len(got["times"])) == (2_001, 2_000)
-
-
-def test_more_slow_values_than_there_is_room_for_are_another_form() -> None:
-    slow = ("1", "0.30000000000000000000000000000000000001")
-    few, many = (read(body_of([({}, [("1", "2")] * 400 + [slow] * n)])) for n in (16, 4_000))
-    assert few is not None
-    assert few["n_slow"] == 16
-    assert many is None
-    # Texts shorter than any number: none has as many points as there is room for.
-    assert read(HEAD + b'{"metric":{},"values":[' + b",".join([b'[1,""]'] * 2_000) + b"]}]}}") is None
+def test_brackets_are_counted_at_every_length() -> None:
+    text = b"[{x]}[[{" * 700
+    for size in (*range(40), 2039, 2040, 2041, 4090, len(text)):
+        got = count_brackets(np.frombuffer(bytearray(text[:size]), np.uint8))
+        assert got == (text[:size].count(b"["), text[:size].count(b"{"))
 
 
 def test_powers_of_five_have_the_top_bits() -> None:
