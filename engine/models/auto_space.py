@@ -74,10 +74,10 @@ def axes(alias: str, step_ms: int) -> list[Axis]:
     day = max(2, DAY_MS // step_ms)
     strength = _each("history_strength", 4.0)
     # What was learned stays, or gives way in two or three days. A median is hardly moved by incidents that it learns.
-    few_days = [{"decay": 1 - 1 / (n * day)} for n in (2, 3)]
+    two_days, three_days = ({"decay": 1 - 1 / (n * day)} for n in (2, 3))
     spaces: dict[str, list[Axis]] = {
-        "zscore_online": [[{}, {"history_strength": 30.0}, few_days[1]]],
-        "mad_online": [[{}, {"history_strength": 1000.0}, few_days[0]]],
+        "zscore_online": [[{}, {"history_strength": 30.0}, three_days]],
+        "mad_online": [[{}, {"history_strength": 1000.0}, two_days]],
         "quantile_online": [
             [
                 {},

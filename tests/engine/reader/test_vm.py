@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,25 +138,22 @@ def test_the_next_piece_is_asked_for_while_an_answer_arrives() -> None:
 
 
 def test_one_worker_asks_for_one_piece_at_a_time() -> None:
-    n_open, most = 0, 0
+    asked, too_early = [threading.Event() for _ in range(6)], []
 
-    def counted(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
-        body = server.matrix(params).content
+    def halting(params: dict[str, list[str]], request: httpx.Request) -> httpx.Response:
+        number, body = len(server.asked), server.matrix(params).content
+        asked[number].set()
 
         def parts() -> Iterator[bytes]:
-            nonlocal n_open, most
-            n_open += 1
-            most = max(most, n_open)
             yield body[: len(body) // 2]
-            time.sleep(0.01)
-            n_open -= 1
+            too_early.append(asked[number + 1].wait(0.1))
             yield body[len(body) // 2 :]
 
         return httpx.Response(200, content=parts())
 
-    server = Server(fault=counted)
-    pieces = read(reader_of(server, max_points_per_query=20, workers=1), minutes(250))
-    assert most == 1
+    server = Server(fault=halting)
+    pieces = read(reader_of(server, max_points_per_query=100, workers=1), minutes(250))
+    assert too_early == [False] * 4
     assert np.array_equal(whole(pieces), expected(2, minutes(250)))
 
 
